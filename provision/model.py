@@ -1,0 +1,198 @@
+"""The words of the house: what a host is, what was found on it, what it should become.
+
+Frozen dataclasses without I/O. Sizes are bytes unless the name says otherwise, speeds are Mbit/s, times are seconds.
+Every one of them can be written as JSON and read back by `provision.codec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why something is not done: who it is about, what is the case, what to do next."""
+
+    subject: str
+    fact: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.fact}"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine as the user named it. `None` leaves the choice to the user's own ssh configuration."""
+
+    name: str
+    address: str | None = None
+    port: int | None = None
+    user: str | None = None
+    identity_file: str | None = None
+    ssh_args: tuple[str, ...] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+# -- what was found ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OperatingSystem:
+    """`id` and `version` as in os-release (`debian`, `12`); `python` is the system Python's full version."""
+
+    id: str
+    version: str
+    codename: str
+    architecture: str
+    kernel: str = ""
+    python: str | None = None
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """`cores` are physical, `threads` logical, both over all sockets."""
+
+    model: str
+    sockets: int
+    cores: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A display or 3D controller by its PCI id (`10de:2206`) and address (`0000:01:00.0`)."""
+
+    pci_id: str
+    address: str
+    name: str
+    driver: str | None = None
+
+
+@dataclass(frozen=True)
+class Nic:
+    """`speed_mbps` is None where the link is down or the driver does not tell."""
+
+    name: str
+    kind: str  # ethernet | wifi
+    driver: str | None
+    speed_mbps: int | None
+    up: bool
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A whole disk. `by_id` are the stable names; `contents` names what is on it (empty tuple: nothing was found)."""
+
+    name: str
+    by_id: tuple[str, ...]
+    size_bytes: int
+    rotational: bool
+    transport: str  # nvme | sata | sas | usb | virtio | unknown
+    contents: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not self.contents
+
+
+@dataclass(frozen=True)
+class HwmonChip:
+    """A kernel hwmon chip with its counts of settable PWM outputs, fan tachometers and temperature inputs."""
+
+    name: str
+    pwms: int
+    fans: int
+    temperatures: int
+
+
+@dataclass(frozen=True)
+class Cooling:
+    chips: tuple[HwmonChip, ...] = ()
+    aio: tuple[str, ...] = ()  # USB ids of liquid coolers
+    bmc: str | None = None  # the BMC's device node, where there is one
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """`secure_boot` is None where it cannot be known (no EFI, a container)."""
+
+    vendor: str = ""
+    product: str = ""
+    secure_boot: bool | None = None
+    virtualization: str = "metal"  # metal | container:<kind> | vm:<kind> | wsl
+
+
+@dataclass(frozen=True)
+class Hardware:
+    os: OperatingSystem
+    cpu: Cpu
+    memory_bytes: int
+    gpus: tuple[Gpu, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    disks: tuple[Disk, ...] = ()
+    cooling: Cooling = Cooling()
+    firmware: Firmware = Firmware()
+
+
+# -- what it should become ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A kind of machine as data: the documented hardware, the roles and the settings it stands for."""
+
+    name: str
+    title: str
+    summary: str
+    hardware: Mapping[str, Any]
+    roles: tuple[str, ...]
+    settings: Mapping[str, Any]
+    not_managed_yet: Mapping[str, str]  # subject -> what is missing, said plainly
+    workloads: tuple[str, ...] = ()
+    origin: str = ""  # the file it came from
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One decision: what it is about, what was chosen, why, and which layer had the last word."""
+
+    subject: str
+    choice: str
+    because: str
+    source: str  # catalogue | tier NAME | hardware | inventory | --set
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Where the box is less than the tier documents. A plan with one needs `--accept-hardware` to be applied."""
+
+    subject: str
+    documented: str
+    found: str
+
+
+@dataclass(frozen=True)
+class Frameworks:
+    """Which machine-learning builds a host gets. `python` is `system` or a version that uv brings."""
+
+    torch_backend: str  # cpu | cu126 | ...
+    python: str
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """Everything the roles read. `settings` are role variables by name, complete and final."""
+
+    host: str
+    tier: str
+    os: OperatingSystem
+    roles: tuple[str, ...]
+    frameworks: Frameworks
+    settings: Mapping[str, Any]
+    reasons: tuple[Reason, ...] = ()
+    shortfalls: tuple[Shortfall, ...] = ()
+    not_managed_yet: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
