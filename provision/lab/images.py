@@ -1,0 +1,147 @@
+"""Images of lab targets: a minimal Debian root made once, thin layers over it, all cached by a hash of their recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from provision.errors import refuse
+from provision.lab import mirrors, paths, scripts
+from provision.lab.podman import Podman
+from provision.lab.system import require_tools, run
+
+REPOSITORY = "localhost/provision-lab"
+CODENAME = "bookworm"
+# What Ubuntu's and Debian's server images have, and not more: a target is a bare box.
+PACKAGES = (
+    "systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "python3-apt", "sudo", "iproute2", "procps", "kmod",
+    "udev", "ca-certificates",
+)  # fmt: skip
+PROBE_SECONDS = 6
+PROBE_MEMORY_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Image:
+    """One kind of target: the registry image to start from, or the image it is a layer of, and what makes it."""
+
+    name: str
+    script: str
+    codename: str
+    registry: str = ""
+    parent: str = ""
+    bootstrap: bool = False
+
+
+def _standin(version: str, codename: str) -> Image:
+    name = f"ubuntu-{version}-standin"
+    return Image(name, scripts.standin(version, codename), CODENAME, parent="debian-12")
+
+
+IMAGES: Mapping[str, Image] = {
+    image.name: image
+    for image in (
+        Image("debian-12", scripts.FINISH, CODENAME, registry="docker.io/library/debian:12", bootstrap=True),
+        Image("ubuntu-22.04", scripts.FINISH, "jammy", registry="docker.io/library/ubuntu:22.04"),
+        Image("ubuntu-24.04", scripts.FINISH, "noble", registry="docker.io/library/ubuntu:24.04"),
+        Image("debian-12-bare", scripts.BARE, CODENAME, parent="debian-12"),
+        _standin("20.04", "focal"),
+        _standin("22.04", "jammy"),
+        _standin("24.04", "noble"),
+    )
+}
+
+
+def find(name: str) -> Image:
+    """The image of that name, or a refusal that lists those there are."""
+    if name not in IMAGES:
+        raise refuse(f"lab image {name!r}", "does not exist", f"choose one of: {', '.join(IMAGES)}")
+    return IMAGES[name]
+
+
+def recipe_hash(image: Image) -> str:
+    """Twelve hexadecimal digits that change whenever anything that goes into the image changes."""
+    parent = recipe_hash(find(image.parent)) if image.parent else ""
+    recipe = [image.name, image.script, image.registry, image.codename, parent, image.bootstrap, PACKAGES, scripts.INSTALL]
+    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+
+
+def reference(image: Image) -> str:
+    """The tag under which the lab's storage keeps the image."""
+    return f"{REPOSITORY}/{image.name}:{recipe_hash(image)}"
+
+
+def ensure(podman: Podman, name: str) -> str:
+    """The tag of a ready image; made when the cache lacks it (seconds to a minute). The caller holds the storage lock."""
+    image = find(name)
+    tag = reference(image)
+    if podman.attempt("image", "exists", tag)[0] == 0:
+        return tag
+    if image.parent:
+        _layer(podman, ensure(podman, image.parent), tag, image.script)
+    elif _registry_answers(podman, image.registry):
+        podman.call("pull", "--quiet", image.registry, timeout=300)
+        _layer(podman, image.registry, tag, scripts.INSTALL.format(packages=" ".join(PACKAGES)) + image.script)
+    elif image.bootstrap:
+        _bootstrap(podman, tag, image.script)
+    else:
+        hint = f"use the stand-in: provision lab up --image {image.name}-standin"
+        raise refuse(f"lab image {name}", "comes from a registry, and none answers here", hint)
+    _forget_older(podman, tag)
+    return tag
+
+
+def _bootstrap(podman: Podman, tag: str, script: str) -> None:
+    """Make the Debian root from this machine's own package sources."""
+    require_tools("mmdebstrap")
+    sources = mirrors.one_line_sources(mirrors.apt_sources(CODENAME)) or [f"deb http://deb.debian.org/debian {CODENAME} main"]
+    with tempfile.TemporaryDirectory(dir=paths.cache_root(), prefix="bootstrap-") as folder:
+        archive = str(Path(folder) / "root.tar")
+        options = [f"--aptopt={line}" for line in mirrors.apt_options()]
+        argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", *options]
+        run([*argv, CODENAME, archive, *sources], timeout=600)
+        podman.call("import", "--quiet", "--change", 'CMD ["/sbin/init"]', archive, f"{tag}-root", timeout=300)
+    _layer(podman, f"{tag}-root", tag, script)
+    podman.attempt("untag", f"{tag}-root")
+
+
+def _layer(podman: Podman, base: str, tag: str, script: str) -> None:
+    """Run a shell script in a container of `base` and keep the result as `tag`."""
+    container = f"provision-lab-build-{tag.rpartition(':')[2]}"
+    podman.remove(container)
+    # --cgroups=disabled: a build needs no limits, and on a hybrid cgroup mount podman cannot set any.
+    options = ["--interactive", "--network=host", "--cgroups=disabled", "--label", "provision.lab.build=1"]
+    options += [] if podman.machine.sys_resource else ["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
+    try:
+        podman.call("run", "--name", container, *options, base, "/bin/sh", "-eus", timeout=600, stdin=script)
+        podman.call("commit", "--quiet", "--change", 'CMD ["/sbin/init"]', container, tag, timeout=300)
+    finally:
+        podman.remove(container)
+
+
+def _registry_answers(podman: Podman, registry: str) -> bool:
+    """Whether the registry shows this image within seconds; a "no" is remembered for a day."""
+    memory = paths.cache_root() / "registry.json"
+    try:
+        asked = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        asked = {}
+    if time.time() - asked.get(registry, 0) < PROBE_MEMORY_SECONDS:
+        return False
+    if podman.attempt("manifest", "inspect", f"docker://{registry}", timeout=PROBE_SECONDS)[0] == 0:
+        return True
+    memory.write_text(json.dumps({**asked, registry: time.time()}))
+    return False
+
+
+def _forget_older(podman: Podman, tag: str) -> None:
+    """Remove images of an earlier recipe that no target uses."""
+    repository = tag.rpartition(":")[0]
+    listed = podman.attempt("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={repository}")[1]
+    for other in set(listed.split()) - {tag}:
+        podman.attempt("rmi", other)

@@ -1,0 +1,188 @@
+"""A thin wrapper of podman with storage, configuration, network and cgroups of its own: the user's containers are never seen."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from provision.errors import refuse
+from provision.lab import holder, paths
+from provision.lab.system import Machine, attempt, locked, machine, require_runnable, require_tools, run
+
+LABEL = "provision.lab"
+NETWORK = "provision-lab"
+SUBNETS = tuple(f"10.{second}.0.0/22" for second in (231, 187, 143, 99))
+INOTIFY_PER_TARGET = 8  # systemd takes 5, journald and a daemon or two the rest
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+
+CONFIGURATION = """\
+[network]
+network_backend = "netavark"
+network_config_dir = "{run}/networks"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+runtime = "crun"
+tmp_dir = "{run}/libpod"
+[containers]
+log_driver = "k8s-file"
+"""
+
+
+class Podman:
+    """Podman on the lab's storage. Every call has a time limit in seconds and refuses when podman fails."""
+
+    def __init__(self) -> None:
+        require_tools("podman", "crun", "netavark", "iptables", "nft", "ssh", "ssh-keygen", "nsenter", "unshare")
+        self.machine: Machine = machine()
+        require_runnable(self.machine)
+        self._run_root = paths.run_root()
+        self._run_root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._configuration = self._run_root / "containers.conf"
+        text = CONFIGURATION.format(run=self._run_root)
+        if not self._configuration.exists() or self._configuration.read_text() != text:
+            self._configuration.write_text(text)
+
+    def call(self, *words: str, timeout: float = 60, stdin: str | bytes | None = None) -> str:
+        """Run a podman command and return what it prints."""
+        return run(self._argv(words), timeout=timeout, stdin=stdin, environment=self._environment())
+
+    def attempt(self, *words: str, timeout: float = 60, stdin: str | bytes | None = None) -> tuple[int, str, str]:
+        """Run a podman command; exit code, standard output and standard error."""
+        return attempt(self._argv(words), timeout=timeout, stdin=stdin, environment=self._environment())
+
+    def start(self, container: str) -> None:
+        """Start a created container in a cgroup of its own, where this machine's podman cannot give it one."""
+        argv = self._argv(("start", container))
+        if self.machine.needs_holder:
+            script = 'mkdir -p "$0" && echo $$ > "$0/cgroup.procs" && exec "$@"'
+            cut = argv.index("podman")
+            argv = [*argv[:cut], "sh", "-c", script, f"/sys/fs/cgroup/{_cgroup(container)}", *argv[cut:]]
+        run(argv, timeout=60, environment=self._environment())
+
+    def isolation(self) -> list[str]:
+        """Options that let systemd and dockerd run inside, while the machine's disks stay out of sight."""
+        # Not --privileged: that would put the controller's own disks into the target's /dev.
+        options = ["--systemd=always", "--cap-add=all", "--security-opt=seccomp=unconfined"]
+        options += ["--security-opt=apparmor=unconfined", "--security-opt=label=disable", "--security-opt=unmask=ALL"]
+        options += [f"--device={device}" for device in ("/dev/fuse", "/dev/net/tun") if Path(device).exists()]
+        if self.machine.needs_holder:
+            options += ["--cgroups=disabled"]
+        if not self.machine.sys_resource:
+            options += ["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
+        return [*options, "--cgroupns=private"]
+
+    def containers(self, *, lab: str = "") -> dict[str, str]:
+        """State ("running", "exited", ...) of every container by name; of one lab only when `lab` is given."""
+        chosen = f"label={LABEL}.id={lab}" if lab else f"label={LABEL}=1"
+        rows: list[Mapping[str, Any]] = json.loads(
+            self.call("ps", "--all", "--filter", chosen, "--format", "json", timeout=30) or "[]"
+        )
+        return {row["Names"][0]: row["State"] for row in rows}
+
+    def remove(self, container: str) -> None:
+        """Remove a container, its anonymous volumes and its cgroup; nothing happens when there is none."""
+        if self.attempt("container", "exists", container)[0] == 0:
+            self.call("rm", "--force", "--time", "0", "--volumes", container, timeout=60)
+        pid = holder.find()
+        if pid is not None:
+            remove_cgroup(holder.cgroup_root(pid) / _cgroup(container))
+
+    def ensure_network(self) -> None:
+        """Create the lab's bridge on a subnet that this machine has no route to. The caller holds the storage lock."""
+        if self.attempt("network", "exists", NETWORK)[0] == 0:
+            return
+        options = ["--subnet", free_subnet(_routes()), "--disable-dns", "--label", f"{LABEL}=1"]
+        self.call("network", "create", *options, NETWORK)
+
+    def wind_down(self) -> None:
+        """When the last target is gone, take the network, the holder and the raised kernel limit away."""
+        with locked(paths.cache_root() / "lock"):
+            if self.attempt("ps", "--all", "--quiet")[1].strip():
+                return
+            self.attempt("network", "rm", "--force", NETWORK)
+            pid = holder.find()
+            if pid is not None:
+                remove_cgroup(holder.cgroup_root(pid) / _cgroup_base())
+            holder.stop()
+            self._restore_inotify()
+
+    def make_room(self, targets: int) -> None:
+        """Raise the kernel's limit of inotify instances when this many targets would exhaust it."""
+        limit = int(INOTIFY.read_text())
+        if limit >= targets * INOTIFY_PER_TARGET + 32:
+            return
+        memory = self._run_root / "inotify"
+        with suppress(OSError):
+            if not memory.exists():
+                memory.write_text(str(limit))
+            INOTIFY.write_text("1024")
+
+    def _restore_inotify(self) -> None:
+        """Put back the limit that `make_room` raised."""
+        memory = self._run_root / "inotify"
+        with suppress(OSError):
+            INOTIFY.write_text(memory.read_text())
+            memory.unlink()
+
+    def _argv(self, words: Sequence[str]) -> list[str]:
+        """The podman command line on the lab's own storage, entered into the holder where one is needed."""
+        storage = ["--root", str(paths.cache_root() / "storage"), "--runroot", str(self._run_root / "storage")]
+        argv = ["podman", *storage, *words]
+        if self.machine.needs_holder:
+            pid = holder.find()
+            if pid is None:
+                with locked(paths.cache_root() / "holder.lock", timeout=60):
+                    pid = holder.ensure()
+            argv = ["nsenter", "-t", str(pid), "-m", *argv]
+        return argv
+
+    def _environment(self) -> dict[str, str]:
+        """The caller's environment with the lab's podman configuration instead of the user's."""
+        return {**os.environ, "CONTAINERS_CONF": str(self._configuration), "TMPDIR": "/tmp"}  # noqa: S108
+
+
+def free_subnet(routes: Sequence[ipaddress.IPv4Network]) -> str:
+    """The first of the lab's subnets that overlaps none of the machine's routes."""
+    for subnet in SUBNETS:
+        if not any(ipaddress.IPv4Network(subnet).overlaps(route) for route in routes):
+            return subnet
+    raise refuse("this machine", f"has routes into all of {', '.join(SUBNETS)}", "free one of these subnets for the lab")
+
+
+def remove_cgroup(folder: Path) -> None:
+    """End what still runs in a cgroup and remove it with those below it, deepest first."""
+    if not folder.is_dir():
+        return
+    with suppress(OSError):
+        (folder / "cgroup.kill").write_text("1")
+    for path, _folders, _files in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            Path(path).rmdir()
+
+
+
+
+def _routes() -> list[ipaddress.IPv4Network]:
+    """The networks this machine has IPv4 routes to, the default route left out."""
+    if shutil.which("ip") is None:
+        return []
+    networks = []
+    for route in json.loads(attempt(["ip", "-4", "-j", "route"], timeout=10)[1] or "[]"):
+        with suppress(ValueError):
+            networks.append(ipaddress.IPv4Network(route["dst"]))
+    return networks
+
+
+def _cgroup_base() -> str:
+    return f"provision-lab-{paths.storage_id()}"
+
+
+def _cgroup(container: str) -> str:
+    return f"{_cgroup_base()}/{container}"

@@ -1,0 +1,61 @@
+"""Shell scripts that run as root inside an image while it is made. Plain sh; `set -eu` is given by the caller."""
+
+from __future__ import annotations
+
+# On a root that came from a registry: what a bootstrapped root has from the start.
+INSTALL = """\
+export DEBIAN_FRONTEND=noninteractive
+apt-get update
+apt-get install -y --no-install-recommends {packages}
+"""
+
+# The users that tests need. Host keys and machine-id are per target, so the image has none.
+FINISH = """\
+rm -f /usr/sbin/policy-rc.d
+useradd --create-home --shell /bin/bash --uid 1000 admin
+useradd --create-home --shell /bin/bash --uid 1001 needpass
+useradd --create-home --shell /bin/bash --uid 1002 nosudo
+printf '%s\\n' 'admin ALL=(ALL) NOPASSWD: ALL' 'needpass ALL=(ALL) ALL' > /etc/sudoers.d/provision-lab
+chmod 0440 /etc/sudoers.d/provision-lab
+rm -f /etc/ssh/ssh_host_*
+: > /etc/machine-id
+systemctl mask getty.target console-getty.service systemd-logind-varlink.socket 2>/dev/null
+apt-get clean
+rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/log/bootstrap.log
+"""
+
+# A box on which nothing has installed Python yet: preflight has to bring it by `raw`.
+BARE = """\
+export DEBIAN_FRONTEND=noninteractive
+apt-get purge -y --auto-remove 'python3*' 'libpython3*'
+rm -rf /usr/lib/python3 /usr/local/lib/python3* /var/log/apt /var/log/dpkg.log
+! command -v python3
+"""
+
+STANDIN = """\
+for file in /usr/lib/os-release /etc/lsb-release /etc/issue /etc/issue.net; do
+    dpkg-divert --quiet --local --rename --divert "$file.debian" --add "$file"
+done
+cat > /usr/lib/os-release <<'END'
+PRETTY_NAME="Ubuntu {version} stand-in by provision (really Debian 12)"
+NAME="Ubuntu"
+VERSION_ID="{version}"
+VERSION="{version} LTS stand-in ({codename})"
+VERSION_CODENAME={codename}
+UBUNTU_CODENAME={codename}
+ID=ubuntu
+ID_LIKE=debian
+END
+cat > /etc/lsb-release <<'END'
+DISTRIB_ID=Ubuntu
+DISTRIB_RELEASE={version}
+DISTRIB_CODENAME={codename}
+DISTRIB_DESCRIPTION="Ubuntu {version} stand-in by provision (really Debian 12)"
+END
+echo 'Ubuntu {version} stand-in by provision (really Debian 12)' | tee /etc/issue > /etc/issue.net
+"""
+
+
+def standin(version: str, codename: str) -> str:
+    """The script that makes a Debian root call itself Ubuntu, surviving upgrades of base-files."""
+    return STANDIN.format(version=version, codename=codename)
