@@ -32,12 +32,13 @@ rm -rf /usr/lib/python3 /usr/local/lib/python3* /var/log/apt /var/log/dpkg.log
 ! command -v python3
 """
 
+# The word with a capital D that this root really is must not stand in os-release: Ansible would believe it over ID.
 STANDIN = """\
-for file in /usr/lib/os-release /etc/lsb-release /etc/issue /etc/issue.net; do
+for file in /usr/lib/os-release /etc/lsb-release /etc/issue /etc/issue.net /etc/debian_version; do
     dpkg-divert --quiet --local --rename --divert "$file.debian" --add "$file"
 done
 cat > /usr/lib/os-release <<'END'
-PRETTY_NAME="Ubuntu {version} stand-in by provision (really Debian 12)"
+PRETTY_NAME="Ubuntu {version} stand-in by provision"
 NAME="Ubuntu"
 VERSION_ID="{version}"
 VERSION="{version} LTS stand-in ({codename})"
@@ -50,12 +51,13 @@ cat > /etc/lsb-release <<'END'
 DISTRIB_ID=Ubuntu
 DISTRIB_RELEASE={version}
 DISTRIB_CODENAME={codename}
-DISTRIB_DESCRIPTION="Ubuntu {version} stand-in by provision (really Debian 12)"
+DISTRIB_DESCRIPTION="Ubuntu {version} stand-in by provision"
 END
-echo 'Ubuntu {version} stand-in by provision (really Debian 12)' | tee /etc/issue > /etc/issue.net
+echo 'Ubuntu {version} stand-in by provision' | tee /etc/issue > /etc/issue.net
+echo '{debian}/sid' > /etc/debian_version
 """
 
 
 def standin(version: str, codename: str) -> str:
     """The script that makes a Debian root call itself Ubuntu, surviving upgrades of base-files."""
-    return STANDIN.format(version=version, codename=codename)
+    return STANDIN.format(version=version, codename=codename, debian="bullseye" if codename == "focal" else "bookworm")
