@@ -1,0 +1,167 @@
+"""The verbs that work on hosts: apply, plan, verify."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from provision.cli.present import attempt, colour_wanted, leave, output_option
+from provision.errors import refuse
+from provision.model import Refusal
+from provision.report import Report
+
+if TYPE_CHECKING:
+    from provision.operations.request import Request
+
+NOBODY_TO_ASK = Refusal(
+    "apply", "changes hosts and there is no terminal to ask on", "add --yes, or look first with --check"
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SELECTION = [
+    click.argument("hosts", nargs=-1, metavar="[HOST]..."),
+    click.option("-i", "--inventory", "inventories", multiple=True, type=click.Path(path_type=Path),
+                 help="An inventory in any form Ansible reads; may be repeated."),
+    click.option("--limit", metavar="PATTERN", help="Which hosts of the inventory, as an Ansible pattern."),
+    click.option("--tier", metavar="NAME|FILE", help="A tier's name, or your own file that extends one."),
+    click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
+                 help="Override one setting, typed as YAML; may be repeated. See docs/settings.md."),
+    click.option("--only", multiple=True, metavar="ROLE", help="Only this role; may be repeated."),
+    click.option("--skip", multiple=True, metavar="ROLE", help="All but this role; may be repeated."),
+    click.option("--jobs", type=click.IntRange(1, 500), default=5, show_default=True, help="Hosts at the same time."),
+    click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the sudo password."),
+    click.option("--become-password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 help="Read the sudo password from this file."),
+    click.option("--ask-vault-pass", is_flag=True, help="Ask for the vault password of the inventory."),
+    click.option("--vault-password-file", "vault_files", multiple=True,
+                 type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 help="A file with a vault password; may be repeated."),
+]  # fmt: skip
+
+
+def selection(command: F) -> F:
+    """The options that say which hosts, which tier and which settings."""
+    for option in reversed(_SELECTION):
+        command = option(command)
+    return output_option(command)
+
+
+@click.command()
+@selection
+@click.option("--accept-hardware", is_flag=True, help="Apply although the box is less than its tier documents.")
+@click.option("--check", is_flag=True, help="Foretell what would change; write nothing.")
+@click.option("--diff", is_flag=True, help="Show the differences of files.")
+@click.option("--no-verify", is_flag=True, help="Do not prove the result. The report says so.")
+@click.option("--reboot", type=click.Choice(["never", "allow"]), default="never", show_default=True,
+              help="May a host be rebooted where a role needs it.")  # fmt: skip
+@click.option("--transport", type=click.Choice(["ssh", "mitogen"]), default="ssh", show_default=True,
+              help="mitogen is faster and needs: uv pip install 'provision[mitogen]'.")  # fmt: skip
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write the checks as JUnit XML.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before changing hosts.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every task and check.")
+def apply(output: str, verbose: bool, junit: Path | None, **given: Any) -> None:
+    """Make hosts what their tier says, and prove it.
+
+    HOST is a name, user@host:port, an IPv6 address, or an alias from your ssh configuration.
+
+    \b
+    provision apply --tier workstation gpu1.example
+    provision apply -i inventories/prod --limit 'studio:!gpu3' --check --diff
+    provision apply --tier budget gpu1.example --set docker_live_restore=false --only docker
+    """
+    from provision.cli.progress import Progress
+    from provision.operations.apply import ApplyOptions, apply_hosts
+
+    options = ApplyOptions(
+        check=given.pop("check"),
+        diff=given.pop("diff"),
+        verify=not given.pop("no_verify"),
+        reboot=given.pop("reboot"),
+    )
+    ask = not given.pop("yes") and not options.check
+    if ask and not sys.stdin.isatty():
+        leave(Report("apply", refusals=(NOBODY_TO_ASK,)), output)
+    request = _request(given)
+    with Progress() as progress:
+        confirm = progress.paused(_ask) if ask else None
+        report = attempt("apply", lambda: apply_hosts(request, options, progress, confirm))
+    _write_junit(report, junit)
+    leave(report, output, verbose=verbose)
+
+
+@click.command()
+@selection
+@click.option("-v", "--verbose", is_flag=True, help="Show every setting.")
+def plan(output: str, verbose: bool, **given: Any) -> None:
+    """Show what would be decided for hosts, and why. Changes nothing.
+
+    \b
+    provision plan --tier budget gpu1.example
+    provision plan -i inventories/prod --output json
+    """
+    from provision.cli.progress import Progress
+    from provision.operations.plan import plan_hosts
+
+    request = _request(given)
+    with Progress() as progress:
+        report = attempt("plan", lambda: plan_hosts(request, progress))
+    leave(report, output, verbose=verbose)
+
+
+@click.command()
+@selection
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write the checks as JUnit XML.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every check.")
+def verify(output: str, verbose: bool, junit: Path | None, **given: Any) -> None:
+    """Prove that hosts are what their tier says. Changes nothing.
+
+    \b
+    provision verify --tier budget gpu1.example
+    provision verify -i inventories/prod --jobs 20 --junit verify.xml
+    """
+    from provision.cli.progress import Progress
+    from provision.operations.verify import verify_hosts
+
+    request = _request(given)
+    with Progress() as progress:
+        report = attempt("verify", lambda: verify_hosts(request, progress))
+    _write_junit(report, junit)
+    leave(report, output, verbose=verbose)
+
+
+def _request(given: dict[str, Any]) -> Request:
+    from provision.operations.request import Request, Secrets
+
+    become = None
+    if given.pop("ask_become_pass"):
+        become = click.prompt("sudo password", hide_input=True, err=True)
+    password_file = given.pop("become_password_file")
+    if password_file and become is None:
+        become = password_file.read_text(encoding="utf-8").rstrip("\n")
+    vault = click.prompt("vault password", hide_input=True, err=True) if given.pop("ask_vault_pass") else None
+    secrets = Secrets(become_password=become, vault_password=vault, vault_files=tuple(given.pop("vault_files")))
+    return Request(targets=given.pop("hosts"), secrets=secrets, **given)
+
+
+def _ask(report: Report) -> bool:
+    from provision.cli.render import text
+
+    click.echo(text(report, color=colour_wanted(sys.stderr), verbose=False), err=True)
+    count = len(report.hosts)
+    return click.confirm(f"Apply this to {count} host{'s' if count != 1 else ''}?", err=True)
+
+
+def _write_junit(report: Report, path: Path | None) -> None:
+    if path is None:
+        return
+    from provision.cli.junit import junit
+
+    try:
+        path.write_text(junit(report), encoding="utf-8")
+    except OSError as error:
+        raise refuse(str(path), f"could not be written: {error.strerror}", "give --junit another path") from error

@@ -1,0 +1,79 @@
+"""`provision lab`: throwaway targets."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from provision.cli.present import attempt, leave, output_option
+
+
+@click.group()
+def lab() -> None:
+    """Throwaway container targets that boot systemd and are reached over SSH.
+
+    \b
+    provision lab up demo
+    provision apply --tier budget -i "$(provision lab inventory)" --limit demo --accept-hardware
+    provision lab down demo
+    """
+
+
+@lab.command()
+@click.argument("name", default="demo")
+@click.option("--image", default="debian-12", show_default=True, help="`provision lab images` lists them.")
+@output_option
+def up(name: str, image: str, output: str) -> None:
+    """Bring up a target. The first one builds the image, which takes a minute."""
+    from provision.operations.lab import bring_up
+
+    leave(attempt("lab up", lambda: bring_up(name, image)), output)
+
+
+@lab.command("list")
+@output_option
+def list_(output: str) -> None:
+    """List the targets that are up."""
+    from provision.operations.lab import list_targets
+
+    leave(attempt("lab list", list_targets), output)
+
+
+@lab.command()
+@output_option
+def images(output: str) -> None:
+    """List what a target can be made from."""
+    from provision.operations.lab import list_images
+
+    leave(attempt("lab images", list_images), output)
+
+
+@lab.command()
+def inventory() -> None:
+    """Print the path of the inventory that lists the targets."""
+    from provision.lab import inventory_path
+
+    click.echo(inventory_path())
+
+
+@lab.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(name: str, command: tuple[str, ...]) -> None:
+    """Log in to a target, or run a command there."""
+    from provision.lab import ssh_argv
+
+    argv = [*ssh_argv(name), *command]
+    os.execvp(argv[0], argv)  # noqa: S606  the terminal becomes ssh's
+
+
+@lab.command()
+@click.argument("name", required=False)
+@click.option("--all", "every", is_flag=True, help="Every target of the lab.")
+@output_option
+def down(name: str | None, every: bool, output: str) -> None:
+    """Remove a target and everything it left behind."""
+    from provision.operations.lab import take_down
+
+    leave(attempt("lab down", lambda: take_down(name, every=every)), output)

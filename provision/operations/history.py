@@ -1,0 +1,17 @@
+"""The runs that were kept."""
+
+from __future__ import annotations
+
+from provision.ledger import Ledger
+from provision.report import Report
+
+
+def list_runs(limit: int) -> Report:
+    """The newest `limit` runs."""
+    runs = [run.as_row() for run in Ledger.open().history(limit)]
+    return Report("history", data={"runs": runs}, next_steps=("provision show RUN",) if runs else ())
+
+
+def show_run(run: str) -> Report:
+    """One run's report, folded again from its events. `run` is an id, a unique beginning of one, or `last`."""
+    return Ledger.open().show(run)

@@ -1,0 +1,130 @@
+"""What the operator asked for, and the first phase of every verb on hosts: read all input, collect every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from provision.catalog import load_tier
+from provision.errors import ProvisionError
+from provision.inventory import parse_target, read_inventory
+from provision.model import Host, Refusal, Tier
+from provision.settings import parse_sets
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Never written, never on a command line. `vault_files` are paths of files that hold vault passwords."""
+
+    become_password: str | None = None
+    vault_password: str | None = None
+    vault_files: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        return "Secrets(...)"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The hosts and the wishes of one call. `targets` are named on the command line, the others come from inventories."""
+
+    targets: tuple[str, ...] = ()
+    inventories: tuple[Path, ...] = ()
+    limit: str | None = None
+    tier: str | None = None
+    sets: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    accept_hardware: bool = False
+    jobs: int = 5
+    transport: str = "ssh"
+    secrets: Secrets = Secrets()
+
+
+@dataclass(frozen=True)
+class Input:
+    """The request, read and found sound: which hosts, each with its tier, and the typed `--set` values."""
+
+    hosts: tuple[Host, ...]
+    tiers: Mapping[str, Tier]
+    sets: Mapping[str, Any]
+
+
+class Faults:
+    """Collects refusals, so that one call shows everything that is wrong with the input."""
+
+    def __init__(self) -> None:
+        self.refusals: list[Refusal] = []
+
+    def take(self, read: Callable[[], T], otherwise: T) -> T:
+        """What `read` returns, or `otherwise` with its refusals kept."""
+        try:
+            return read()
+        except ProvisionError as error:
+            self.add(error.refusals)
+            return otherwise
+
+    def add(self, refusals: Iterable[Refusal]) -> None:
+        self.refusals += [refusal for refusal in refusals if refusal not in self.refusals]
+
+    def end(self) -> None:
+        """Raise what was collected, if anything was."""
+        if self.refusals:
+            raise ProvisionError(self.refusals)
+
+
+def read_request(request: Request) -> Input:
+    """Read tier, settings and hosts without touching the network.
+
+    Raises:
+        ProvisionError: every fault of the input at once.
+    """
+    faults = Faults()
+    both = sorted(set(request.only) & set(request.skip))
+    faults.add(
+        Refusal(f"role {role}", "is both in --only and in --skip", "name it in one of the two") for role in both
+    )
+    sets = faults.take(lambda: parse_sets(request.sets), {})
+    hosts = _hosts(request, faults)
+    tiers = _tiers(request, hosts, faults)
+    faults.end()
+    return Input(hosts=hosts, tiers=tiers, sets=sets)
+
+
+def _hosts(request: Request, faults: Faults) -> tuple[Host, ...]:
+    if not request.targets and not request.inventories:
+        faults.add([Refusal("no host", "was named", "name one (provision plan HOST), or give -i INVENTORY")])
+    if request.limit and not request.inventories:
+        faults.add([Refusal("--limit", "chooses from an inventory, and none was given", "add -i INVENTORY")])
+    hosts: list[Host] = []
+    for target in request.targets:
+        hosts += faults.take(lambda target=target: (parse_target(target),), ())  # type: ignore[misc]
+    if request.inventories:
+        hosts += faults.take(
+            lambda: read_inventory(request.inventories, request.limit, request.secrets.vault_files), ()
+        )
+    twice = sorted({host.name for host in hosts if sum(other.name == host.name for other in hosts) > 1})
+    faults.add(Refusal(f"host {name}", "was named twice", "name it once") for name in twice)
+    return tuple(hosts)
+
+
+def _tiers(request: Request, hosts: tuple[Host, ...], faults: Faults) -> dict[str, Tier]:
+    """The tier of each host: `--tier` for all, else the host's inventory variable `tier`."""
+    if request.tier is not None:
+        tier = faults.take(lambda: load_tier(str(request.tier)), None)
+        return {host.name: tier for host in hosts} if tier else {}
+    loaded: dict[str, Tier] = {}
+    for host in hosts:
+        wanted = host.variables.get("tier")
+        if wanted is None:
+            hint = "give --tier NAME, or set `tier` in the inventory; provision tiers lists them"
+            faults.add([Refusal(f"host {host.name}", "has no tier", hint)])
+            continue
+        tier = faults.take(lambda wanted=wanted: load_tier(str(wanted)), None)  # type: ignore[misc]
+        if tier:
+            loaded[host.name] = tier
+    return loaded
