@@ -19,6 +19,7 @@ class RunStarted:
     at: float  # Unix time
     tier: str | None = None
     check_mode: bool = False
+    argv: tuple[str, ...] = ()  # the command line after `provision`, so that the report can offer it again
 
 
 @dataclass(frozen=True)

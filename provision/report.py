@@ -68,6 +68,8 @@ class Report:
             return EXIT_UNPROVED
         if "unreachable" in states:
             return EXIT_UNREACHABLE
+        if "interrupted" in states:
+            return EXIT_INTERRUPTED
         return EXIT_OK if self.ok else EXIT_HOST_FAILED
 
     @property
