@@ -20,6 +20,7 @@ class RunStarted:
     tier: str | None = None
     check_mode: bool = False
     argv: tuple[str, ...] = ()  # the command line after `provision`, so that the report can offer it again
+    proves: bool = True  # False: checks are left out on purpose (`--no-verify`)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from provision.redact import redact_argv
 from provision.report import HostOutcome, HostState, Report
 
 _ONLY_ONCE = frozenset({"--check", "--output", "-o", "--junit"})
-_ONLY_APPLY = frozenset({"--diff", "--yes", "-y", "--accept-hardware", "--reboot", "--transport"})
+_ONLY_APPLY = frozenset({"--diff", "--yes", "-y", "--accept-hardware", "--no-verify", "--reboot", "--transport"})
 _WITH_VALUE = frozenset({"--output", "-o", "--junit", "--reboot", "--transport"})
 
 
@@ -171,14 +171,28 @@ def _judge_end(run: _Run, host: _Host) -> tuple[HostState, Refusal | None]:
 
 
 def _unproved(run: _Run, host: _Host) -> Refusal | None:
-    """A skipped check counts like a failed one, and to verify nothing is to prove nothing."""
-    if run.verb == "verify" and not host.checks:
-        return Refusal(host.name, "is not proved: no check ran", f"provision show {run.id}")
+    """A skipped check counts like a failed one, and where none ran nothing is proved."""
+    if unchecked := _unchecked(run, host):
+        return Refusal(host.name, f"is not proved: no check ran{unchecked}", f"provision show {run.id}")
     open_checks = sum(check.state != "passed" for check in host.checks)
     if not open_checks:
         return None
     fact = f"is not proved: {open_checks} of {_count(len(host.checks), 'check')} did not pass"
     return Refusal(host.name, fact, _command(run, "verify", host.name))
+
+
+def _unchecked(run: _Run, host: _Host) -> str | None:
+    """What no check ran for although one should have, as the end of a sentence; None where there is no such gap."""
+    start = run.started
+    if run.verb == "verify":
+        return None if host.checks else " at all"
+    if not start or start.check_mode or not start.proves or not host.tasks:
+        return None
+    applied = dict.fromkeys(task.role for task in host.tasks if host.plan and task.role in host.plan.roles)
+    without = [role for role in applied if role not in {check.role for check in host.checks}]
+    if without:
+        return f" for {', '.join(without)}"
+    return None if host.checks else " at all"
 
 
 def _failed_task(run: _Run, host: _Host) -> Refusal | None:
