@@ -2,6 +2,7 @@
 
 from provision.lab.images import IMAGES
 from provision.lab.mirrors import controller_mirrors
+from provision.lab.system import faults
 from provision.lab.targets import LabHost, down, hosts, ssh_argv, up
 
-__all__ = ["IMAGES", "LabHost", "controller_mirrors", "down", "hosts", "ssh_argv", "up"]
+__all__ = ["IMAGES", "LabHost", "controller_mirrors", "down", "faults", "hosts", "ssh_argv", "up"]

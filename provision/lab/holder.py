@@ -1,7 +1,7 @@
 """A mount namespace in which /sys/fs/cgroup is cgroup2 alone, kept by one process for all containers of a storage.
 
-systemd refuses to boot on a hybrid v1/v2 hierarchy, and podman's network namespaces are mounts: every podman command of one
-storage has to see the same mounts.
+systemd refuses to boot on a hybrid v1/v2 hierarchy, and podman's network namespaces are mounts: every podman command of
+one storage has to see the same mounts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from provision.errors import refuse
 from provision.lab import paths
 
-SCRIPT = 'umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && echo ready && exec sleep infinity'
+SCRIPT = "umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && echo ready && exec sleep infinity"
 
 
 def find() -> int | None:

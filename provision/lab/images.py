@@ -13,7 +13,7 @@ from pathlib import Path
 from provision.errors import refuse
 from provision.lab import mirrors, paths, scripts
 from provision.lab.podman import Podman
-from provision.lab.system import require_tools, run
+from provision.lab.system import require, run
 
 REPOSITORY = "localhost/provision-lab"
 CODENAME = "bookworm"
@@ -67,7 +67,16 @@ def find(name: str) -> Image:
 def recipe_hash(image: Image) -> str:
     """Twelve hexadecimal digits that change whenever anything that goes into the image changes."""
     parent = recipe_hash(find(image.parent)) if image.parent else ""
-    recipe = [image.name, image.script, image.registry, image.codename, parent, image.bootstrap, PACKAGES, scripts.INSTALL]
+    recipe = [
+        image.name,
+        image.script,
+        image.registry,
+        image.codename,
+        parent,
+        image.bootstrap,
+        PACKAGES,
+        scripts.INSTALL,
+    ]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
 
 
@@ -77,7 +86,7 @@ def reference(image: Image) -> str:
 
 
 def ensure(podman: Podman, name: str) -> str:
-    """The tag of a ready image; made when the cache lacks it (seconds to a minute). The caller holds the storage lock."""
+    """The tag of a ready image, made (up to minutes) when the cache lacks it. The caller holds the storage lock."""
     image = find(name)
     tag = reference(image)
     if podman.attempt("image", "exists", tag)[0] == 0:
@@ -98,8 +107,10 @@ def ensure(podman: Podman, name: str) -> str:
 
 def _bootstrap(podman: Podman, tag: str, script: str) -> None:
     """Make the Debian root from this machine's own package sources."""
-    require_tools("mmdebstrap")
-    sources = mirrors.one_line_sources(mirrors.apt_sources(CODENAME)) or [f"deb http://deb.debian.org/debian {CODENAME} main"]
+    require("mmdebstrap")
+    sources = mirrors.one_line_sources(mirrors.apt_sources(CODENAME)) or [
+        f"deb http://deb.debian.org/debian {CODENAME} main"
+    ]
     with tempfile.TemporaryDirectory(dir=paths.cache_root(), prefix="bootstrap-") as folder:
         archive = str(Path(folder) / "root.tar")
         options = [f"--aptopt={line}" for line in mirrors.apt_options()]

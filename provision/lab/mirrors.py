@@ -91,7 +91,9 @@ def python_index() -> dict[str, Any]:
     index = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL") or pip.get("index-url", "")
     found: dict[str, Any] = {
         "index": index,
-        "extra_indexes": [url for url in pip.get("extra-index-url", "").split() if _index_usable(url)],
+        # A folder that supplements an index is left out: uv takes every version of a package from the first index that
+        # has any, so a folder with one old wheel hides the version that a lock file pins. pip would merge the two.
+        "extra_indexes": [url for url in pip.get("extra-index-url", "").split() if not url.startswith("file:")],
         "find_links": [_absolute(place) for place in pip.get("find-links", "").split()],
         "interpreters": os.environ.get("UV_PYTHON_INSTALL_MIRROR", ""),
     }
@@ -141,11 +143,6 @@ def _pip_files() -> list[Path]:
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     files = [ETC / "pip.conf", home / ".pip" / "pip.conf", config / "pip" / "pip.conf", Path(sys.prefix) / "pip.conf"]
     return [*files, Path(override)] if override else files
-
-
-def _index_usable(url: str) -> bool:
-    """Whether an index is reachable from a target as it stands: a folder only where it exists here."""
-    return not url.startswith("file:") or _folder(url) is not None
 
 
 def _folder(place: str) -> Path | None:

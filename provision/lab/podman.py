@@ -1,4 +1,6 @@
-"""A thin wrapper of podman with storage, configuration, network and cgroups of its own: the user's containers are never seen."""
+"""A thin wrapper of podman with storage, configuration, network and cgroups of its own.
+
+The user's own containers, images and networks are never seen."""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from provision.errors import refuse
+from provision.errors import ProvisionError, refuse
 from provision.lab import holder, paths
-from provision.lab.system import Machine, attempt, locked, machine, require_runnable, require_tools, run
+from provision.lab.system import RUNTIME, Machine, attempt, locked, machine, require, run
 
 LABEL = "provision.lab"
 NETWORK = "provision-lab"
@@ -39,9 +41,8 @@ class Podman:
     """Podman on the lab's storage. Every call has a time limit in seconds and refuses when podman fails."""
 
     def __init__(self) -> None:
-        require_tools("podman", "crun", "netavark", "iptables", "nft", "ssh", "ssh-keygen", "nsenter", "unshare")
+        require(*RUNTIME)
         self.machine: Machine = machine()
-        require_runnable(self.machine)
         self._run_root = paths.run_root()
         self._run_root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._configuration = self._run_root / "containers.conf"
@@ -49,11 +50,11 @@ class Podman:
         if not self._configuration.exists() or self._configuration.read_text() != text:
             self._configuration.write_text(text)
 
-    def call(self, *words: str, timeout: float = 60, stdin: str | bytes | None = None) -> str:
+    def call(self, *words: str, timeout: float = 60, stdin: str | bytes = "") -> str:
         """Run a podman command and return what it prints."""
         return run(self._argv(words), timeout=timeout, stdin=stdin, environment=self._environment())
 
-    def attempt(self, *words: str, timeout: float = 60, stdin: str | bytes | None = None) -> tuple[int, str, str]:
+    def attempt(self, *words: str, timeout: float = 60, stdin: str | bytes = "") -> tuple[int, str, str]:
         """Run a podman command; exit code, standard output and standard error."""
         return attempt(self._argv(words), timeout=timeout, stdin=stdin, environment=self._environment())
 
@@ -68,9 +69,10 @@ class Podman:
 
     def isolation(self) -> list[str]:
         """Options that let systemd and dockerd run inside, while the machine's disks stay out of sight."""
-        # Not --privileged: that would put the controller's own disks into the target's /dev.
-        options = ["--systemd=always", "--cap-add=all", "--security-opt=seccomp=unconfined"]
-        options += ["--security-opt=apparmor=unconfined", "--security-opt=label=disable", "--security-opt=unmask=ALL"]
+        # Not --privileged: that would put the controller's own disks into the target's /dev, and let a role's sysctl
+        # settings change the controller's kernel. Of /proc/sys only net belongs to the target.
+        options = ["--systemd=always", "--cap-add=all", "--volume=/proc/sys/net:/proc/sys/net"]
+        options += [f"--security-opt={name}" for name in ("seccomp=unconfined", "apparmor=unconfined", "label=disable")]
         options += [f"--device={device}" for device in ("/dev/fuse", "/dev/net/tun") if Path(device).exists()]
         if self.machine.needs_holder:
             options += ["--cgroups=disabled"]
@@ -79,12 +81,15 @@ class Podman:
         return [*options, "--cgroupns=private"]
 
     def containers(self, *, lab: str = "") -> dict[str, str]:
-        """State ("running", "exited", ...) of every container by name; of one lab only when `lab` is given."""
-        chosen = f"label={LABEL}.id={lab}" if lab else f"label={LABEL}=1"
-        rows: list[Mapping[str, Any]] = json.loads(
-            self.call("ps", "--all", "--filter", chosen, "--format", "json", timeout=30) or "[]"
-        )
-        return {row["Names"][0]: row["State"] for row in rows}
+        """State ("running", "exited", ...) of every target's container by name; of one lab only when `lab` is given."""
+        wanted = {LABEL: "1", **({f"{LABEL}.id": lab} if lab else {})}
+        return {row["Names"][0]: row["State"] for row in self._all_containers() if _labelled(row, wanted)}
+
+    def _all_containers(self) -> list[dict[str, Any]]:
+        """Every container of the lab's storage, those of image builds included."""
+        # No --filter label=: podman 4.3 answers label=a.b.c=1 with containers that only carry a.b=1.
+        rows: list[dict[str, Any]] = json.loads(self.call("ps", "--all", "--format", "json", timeout=30) or "[]")
+        return rows
 
     def remove(self, container: str) -> None:
         """Remove a container, its anonymous volumes and its cgroup; nothing happens when there is none."""
@@ -103,15 +108,23 @@ class Podman:
 
     def wind_down(self) -> None:
         """When the last target is gone, take the network, the holder and the raised kernel limit away."""
-        with locked(paths.cache_root() / "lock"):
-            if self.attempt("ps", "--all", "--quiet")[1].strip():
-                return
-            self.attempt("network", "rm", "--force", NETWORK)
-            pid = holder.find()
-            if pid is not None:
-                remove_cgroup(holder.cgroup_root(pid) / _cgroup_base())
-            holder.stop()
-            self._restore_inotify()
+        try:
+            # Whoever still uses the storage winds down after us.
+            with locked(use_lock(), timeout=0):
+                rows = self._all_containers()
+                builds = [row["Names"][0] for row in rows if _labelled(row, {f"{LABEL}.build": "1"})]
+                for build in builds:
+                    self.remove(build)
+                if len(rows) > len(builds):
+                    return
+                self.attempt("network", "rm", NETWORK)
+                pid = holder.find()
+                if pid is not None:
+                    remove_cgroup(holder.cgroup_root(pid) / _cgroup_base())
+                holder.stop()
+                self._restore_inotify()
+        except ProvisionError:
+            return
 
     def make_room(self, targets: int) -> None:
         """Raise the kernel's limit of inotify instances when this many targets would exhaust it."""
@@ -148,12 +161,24 @@ class Podman:
         return {**os.environ, "CONTAINERS_CONF": str(self._configuration), "TMPDIR": "/tmp"}  # noqa: S108
 
 
+def storage_lock() -> Path:
+    """The lock of whoever changes images, the network or the set of containers."""
+    return paths.cache_root() / "lock"
+
+
+def use_lock() -> Path:
+    """Held shared by whoever works with targets, exclusively while network and holder are taken away."""
+    return paths.cache_root() / "use.lock"
+
+
 def free_subnet(routes: Sequence[ipaddress.IPv4Network]) -> str:
     """The first of the lab's subnets that overlaps none of the machine's routes."""
     for subnet in SUBNETS:
         if not any(ipaddress.IPv4Network(subnet).overlaps(route) for route in routes):
             return subnet
-    raise refuse("this machine", f"has routes into all of {', '.join(SUBNETS)}", "free one of these subnets for the lab")
+    raise refuse(
+        "this machine", f"has routes into all of {', '.join(SUBNETS)}", "free one of these subnets for the lab"
+    )
 
 
 def remove_cgroup(folder: Path) -> None:
@@ -167,6 +192,10 @@ def remove_cgroup(folder: Path) -> None:
             Path(path).rmdir()
 
 
+def _labelled(row: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
+    """Whether a row of `podman ps` carries exactly these labels."""
+    labels = row.get("Labels") or {}
+    return all(labels.get(key) == value for key, value in wanted.items())
 
 
 def _routes() -> list[ipaddress.IPv4Network]:

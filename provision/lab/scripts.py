@@ -9,9 +9,11 @@ apt-get update
 apt-get install -y --no-install-recommends {packages}
 """
 
-# The users that tests need. Host keys and machine-id are per target, so the image has none.
+# The users that tests need; Ubuntu's own image has a user in the place of the first.
+# Host keys and machine-id are per target, so the image has none.
 FINISH = """\
 rm -f /usr/sbin/policy-rc.d
+! id ubuntu > /dev/null 2>&1 || userdel --remove ubuntu
 useradd --create-home --shell /bin/bash --uid 1000 admin
 useradd --create-home --shell /bin/bash --uid 1001 needpass
 useradd --create-home --shell /bin/bash --uid 1002 nosudo

@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from provision.errors import refuse
+from provision.errors import ProvisionError, refuse
+from provision.model import Refusal
 
 CAP_SYS_RESOURCE = 24
 # The tool as found on PATH, and the Debian and Ubuntu package that brings it.
@@ -28,6 +30,9 @@ TOOLS: Mapping[str, str] = {
     "nsenter": "util-linux",
     "unshare": "util-linux",
 }
+# The tools without which no target starts; mmdebstrap is needed only where an image is made without a registry.
+RUNTIME = tuple(name for name in TOOLS if name != "mmdebstrap")
+APT_GET = "sudo apt-get install -y --no-install-recommends"
 # Where Debian keeps helpers that are not on an ordinary user's PATH.
 HELPER_FOLDERS = ("/usr/sbin", "/sbin", "/usr/lib/podman", "/usr/libexec/podman")
 
@@ -59,31 +64,30 @@ def machine() -> Machine:
     )
 
 
-def require_tools(*names: str) -> None:
-    """Refuse, naming the apt-get command, when one of these tools is missing."""
+def faults(tools: Iterable[str] = TOOLS) -> list[Refusal]:
+    """What keeps this machine from running lab targets, each with its remedy; empty when it can."""
+    found = []
     search = os.pathsep.join((os.environ.get("PATH", ""), *HELPER_FOLDERS))
-    missing = [name for name in names if shutil.which(name, path=search) is None]
+    missing = [name for name in tools if shutil.which(name, path=search) is None]
     if missing:
         packages = " ".join(sorted({TOOLS[name] for name in missing}))
-        raise refuse(
-            "this machine",
-            f"lacks {', '.join(missing)}, which lab targets need",
-            f"run: sudo apt-get install -y --no-install-recommends {packages}",
-        )
+        fact = f"lacks {', '.join(missing)}, which lab targets need"
+        found.append(Refusal("this machine", fact, f"run: {APT_GET} {packages}"))
+    here = machine()
+    if not here.root and not here.unified_cgroups:
+        fact = "needs root here: this machine mounts cgroup v1, so a user's containers cannot run systemd"
+        found.append(Refusal("provision lab", fact, "run it as root: sudo provision lab up"))
+    return found
 
 
-def require_runnable(found: Machine) -> None:
-    """Refuse on a machine where an ordinary user cannot start a container with systemd in it."""
-    if not found.root and not found.unified_cgroups:
-        raise refuse(
-            "provision lab",
-            "needs root here: this machine mounts cgroup v1, so a user's containers cannot run systemd",
-            "run it as root: sudo provision lab up",
-        )
+def require(*tools: str) -> None:
+    """Refuse, with every fault, when this machine lacks one of these tools or cannot run targets at all."""
+    if found := faults(tools):
+        raise ProvisionError(found)
 
 
 def run(
-    argv: Sequence[str], *, timeout: float, stdin: str | bytes | None = None, environment: Mapping[str, str] | None = None
+    argv: Sequence[str], *, timeout: float, stdin: str | bytes = "", environment: Mapping[str, str] | None = None
 ) -> str:
     """Run a command and return its standard output; refuse when it fails or exceeds `timeout` seconds."""
     code, output, errors = attempt(argv, timeout=timeout, stdin=stdin, environment=environment)
@@ -94,20 +98,34 @@ def run(
 
 
 def attempt(
-    argv: Sequence[str], *, timeout: float, stdin: str | bytes | None = None, environment: Mapping[str, str] | None = None
+    argv: Sequence[str], *, timeout: float, stdin: str | bytes = "", environment: Mapping[str, str] | None = None
 ) -> tuple[int, str, str]:
     """Run a command; exit code, standard output and standard error. A run over `timeout` seconds is code 124."""
     data = stdin.encode() if isinstance(stdin, str) else stdin
-    source = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(  # type: ignore[call-overload]
-            list(argv), capture_output=True, timeout=timeout, env=environment, check=False, **source
+        # A session of its own: at a timeout or Ctrl-C its children (apt, gpg) end with it.
+        child = subprocess.Popen(
+            list(argv), stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
         )
-    except subprocess.TimeoutExpired:
-        return 124, "", f"no end within {timeout:.0f} s"
     except FileNotFoundError:
         return 127, "", f"{argv[0]} is not installed"
-    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    with child:
+        try:
+            output, errors = child.communicate(data, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            _end_session(child)
+            return 124, "", f"no end within {timeout:.0f} s"
+        except BaseException:
+            _end_session(child)
+            raise
+    return child.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
+
+
+def _end_session(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child and all that still belongs to its session."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def _label(argv: Sequence[str]) -> str:
@@ -119,21 +137,18 @@ def _label(argv: Sequence[str]) -> str:
 
 
 @contextmanager
-def locked(path: Path, *, timeout: float = 900) -> Iterator[None]:
-    """Hold an exclusive lock on a file; refuse after `timeout` seconds of waiting."""
+def locked(path: Path, *, timeout: float = 900, shared: bool = False) -> Iterator[None]:
+    """Hold a lock on a file, exclusive unless `shared`; refuse after `timeout` seconds of waiting."""
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout
     with path.open("w") as handle:
         while True:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise refuse(
-                        f"the lock {path}",
-                        f"has been held by another provision lab for {timeout:.0f} s",
-                        f"see who holds it: fuser {path}",
-                    ) from None
+                if time.monotonic() >= deadline:
+                    fact = f"has been held by another provision lab for {timeout:.0f} s"
+                    raise refuse(f"the lock {path}", fact, f"see who holds it: fuser {path}") from None
                 time.sleep(0.1)
         yield

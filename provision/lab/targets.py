@@ -12,11 +12,12 @@ from typing import Any
 
 from provision.errors import refuse
 from provision.lab import files, images, inventory, mirrors, paths
-from provision.lab.podman import LABEL, NETWORK, Podman
+from provision.lab.podman import LABEL, NETWORK, Podman, storage_lock, use_lock
 from provision.lab.system import locked
 
 DEFAULT_NAME = "demo"
 DEFAULT_IMAGE = "debian-12"
+LOGIN = "admin"
 READY_SECONDS = 90
 # On the controller's file system dockerd can use overlay2; inside the container's own overlay it could not.
 VOLUMES = ("/var/lib/docker", "/var/lib/containerd")
@@ -42,22 +43,30 @@ def up(name: str = DEFAULT_NAME, image: str = DEFAULT_IMAGE) -> LabHost:
     paths.check_name(name)
     images.find(image)
     podman = Podman()
-    with locked(paths.state_root() / "locks" / name):
-        known = _record(name)
-        if known and podman.containers(lab=paths.lab_id()).get(_container(name)) == "running":
-            if known["host"]["image"] != image:
-                fact = f"is up already, with image {known['host']['image']} and not {image}"
-                raise refuse(f"lab target {name}", fact, f"take it down first: provision lab down {name}")
-            return LabHost(**known["host"])
+    try:
+        with locked(use_lock(), shared=True), locked(paths.state_root() / "locks" / name):
+            return _up(podman, name, image)
+    except BaseException:
+        podman.wind_down()
+        raise
+
+
+def _up(podman: Podman, name: str, image: str) -> LabHost:
+    """`up` under the locks."""
+    known = _record(name)
+    if known and podman.containers(lab=paths.lab_id()).get(_container(name)) == "running":
+        if known["host"]["image"] != image:
+            fact = f"is up already, with image {known['host']['image']} and not {image}"
+            raise refuse(f"lab target {name}", fact, f"take it down first: provision lab down {name}")
+        return LabHost(**known["host"])
+    _clean(podman, name)
+    try:
+        host = _create(podman, name, image)
+    except BaseException:
         _clean(podman, name)
-        try:
-            host = _create(podman, name, image)
-        except BaseException:
-            _clean(podman, name)
-            podman.wind_down()
-            raise
-        _write_inventory()
-        return host
+        raise
+    _write_inventory()
+    return host
 
 
 def hosts() -> list[LabHost]:
@@ -65,7 +74,8 @@ def hosts() -> list[LabHost]:
     records = _records()
     if not records:
         return []
-    states = Podman().containers(lab=paths.lab_id())
+    with locked(use_lock(), shared=True):
+        states = Podman().containers(lab=paths.lab_id())
     found = []
     for record in records:
         running = states.get(_container(record["host"]["name"])) == "running"
@@ -78,17 +88,27 @@ def down(name: str = DEFAULT_NAME, *, every: bool = False) -> list[str]:
     if not every:
         paths.check_name(name)
     podman = Podman()
+    try:
+        with locked(use_lock(), shared=True):
+            chosen = _chosen(podman, name, every)
+            for each in chosen:
+                with locked(paths.state_root() / "locks" / each):
+                    _clean(podman, each)
+            _write_inventory()
+    finally:
+        podman.wind_down()
+    return chosen
+
+
+def _chosen(podman: Podman, name: str, every: bool) -> list[str]:
+    """The targets that `down` removes: those with a record, and those of which only a container is left."""
     containers = podman.containers(lab=paths.lab_id())
     present = {record["host"]["name"] for record in _records()} | {_name(container) for container in containers}
-    if not every and name not in present:
+    if every:
+        return sorted(present)
+    if name not in present:
         raise refuse(f"lab target {name}", "does not exist", "see what there is: provision lab list")
-    chosen = sorted(present) if every else [name]
-    for each in chosen:
-        with locked(paths.state_root() / "locks" / each):
-            _clean(podman, each)
-    _write_inventory()
-    podman.wind_down()
-    return chosen
+    return [name]
 
 
 def ssh_argv(name: str = DEFAULT_NAME, user: str = "") -> list[str]:
@@ -105,31 +125,27 @@ def ssh_argv(name: str = DEFAULT_NAME, user: str = "") -> list[str]:
 
 
 def _create(podman: Podman, name: str, image: str) -> LabHost:
-    """Make, start and wait for a target whose leftovers are gone; its state is written first and removed by the caller on failure."""
-    with locked(paths.cache_root() / "lock"):
-        tag = images.ensure(podman, image)
-        podman.ensure_network()
+    """Make, start and wait for a target whose leftovers are gone. What a failure leaves, the caller removes."""
     with locked(paths.state_root() / "locks" / "keys.lock"):
         login_key, password = files.client_key(), files.password_file()
     folder = paths.host_folder(name)
     host_key = files.make_key(folder / "ssh_host_ed25519_key", name)
     reachable = mirrors.controller_mirrors(images.find(image).codename)
     container = _container(name)
-    podman.call("create", *_options(podman, name, reachable), tag, timeout=120)
+    with locked(storage_lock()):
+        tag = images.ensure(podman, image)
+        podman.ensure_network()
+        podman.make_room(len(podman.containers()) + 1)
+        podman.call("create", *_options(podman, name, reachable), tag, timeout=120)
     podman.call("cp", "--archive=false", "-", f"{container}:/", stdin=files.identity_archive(host_key, login_key))
-    podman.make_room(len(podman.containers()))
     podman.start(container)
-    secret = f"needpass:{password.read_text().strip()}\n"
-    podman.call("exec", "--interactive", container, "chpasswd", stdin=secret)
+    podman.call("exec", "--interactive", container, "chpasswd", stdin=f"needpass:{password.read_text().strip()}\n")
     address, port = _address(podman, container)
     known_hosts = folder / "known_hosts"
     files.write_private(known_hosts, files.known_hosts_line(address, port, host_key))
-    host = LabHost(
-        name, address, port, "admin", image, str(login_key), str(known_hosts), str(paths.inventory_file())
-    )
+    host = LabHost(name, address, port, LOGIN, image, str(login_key), str(known_hosts), str(paths.inventory_file()))
     _wait(podman, host)
-    record = {"host": asdict(host), "mirrors": reachable}
-    files.write_private(folder / "host.json", json.dumps(record, indent=1) + "\n")
+    files.write_private(folder / "host.json", json.dumps({"host": asdict(host), "mirrors": reachable}, indent=1) + "\n")
     return host
 
 
