@@ -1,0 +1,122 @@
+"""Tiers from their files: the built-in ones by name, a user's own by path, `extends:` followed, every fault with its line."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from provision import content
+from provision.errors import ProvisionError, refuse
+from provision.model import Refusal, Tier
+from provision.nearest import did_you_mean
+from provision.schema import Fault, faults, refusals
+from provision.settings import Registry, load_registry
+from provision.yamlfile import Document, read_yaml
+
+_SUFFIXES = (".yml", ".yaml")
+
+
+def tiers() -> tuple[Tier, ...]:
+    """The built-in tiers, the largest machines first."""
+    loaded = [load_tier(path.stem) for path in _directory().glob("*.yml")]
+    return tuple(sorted(loaded, key=lambda tier: (-tier.hardware["gpus"]["max"], -tier.hardware["memory_gb"])))
+
+
+def load_tier(name_or_path: str) -> Tier:
+    """A tier by its name, or by the path of a file (it has a slash or ends in .yml).
+
+    Raises:
+        ProvisionError: unknown name (with the nearest one), or every fault of the file and of those it extends.
+    """
+    chain = _chain(name_or_path)
+    told = [refusal for document in chain for refusal in _check(document)]
+    if told:
+        raise ProvisionError(told)
+    registry = load_registry()
+    merged: dict[str, Any] = {}
+    for document in reversed(chain):
+        merged = _over(merged, document.data, registry)
+    return Tier(
+        name=chain[0].path.stem,
+        title=merged["title"],
+        summary=merged["summary"],
+        hardware=merged["hardware"],
+        roles=tuple(merged["roles"]),
+        settings=merged.get("settings", {}),
+        not_managed_yet=merged.get("not_managed_yet", {}),
+        workloads=tuple(merged.get("workloads", ())),
+        origin=str(chain[0].path),
+    )
+
+
+def _directory() -> Path:
+    return content.catalog_dir() / "tiers"
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.endswith(_SUFFIXES)
+
+
+def _find(name: str, base: Path) -> Path:
+    if _is_path(name):
+        return base / Path(name).expanduser()
+    known = sorted(path.stem for path in _directory().glob("*.yml"))
+    if name not in known:
+        hint = did_you_mean(name, known, "run: provision tiers")
+        raise refuse(f"tier {name}", f"is not known; there are {', '.join(known)}", hint)
+    return _directory() / f"{name}.yml"
+
+
+def _chain(name: str) -> list[Document]:
+    """The tier's own document, then each one it extends."""
+    chain = [read_yaml(_find(name, Path()))]
+    while isinstance(chain[-1].data, dict) and isinstance(parent := chain[-1].data.get("extends"), str):
+        child = chain[-1]
+        try:
+            path = _find(parent, child.path.parent)
+        except ProvisionError as error:
+            subject = f"{child.place(('extends',))} extends"
+            raise ProvisionError([Refusal(subject, str(error), error.refusals[0].hint)]) from error
+        if path.resolve() in [document.path.resolve() for document in chain]:
+            raise refuse(f"{child.place(('extends',))} extends", f"{parent}, which extends it", "break the circle")
+        chain.append(read_yaml(path))
+    return chain
+
+
+@functools.cache
+def _schema() -> Mapping[str, Any]:
+    schema: Mapping[str, Any] = json.loads((content.catalog_dir() / "tier.schema.json").read_text(encoding="utf-8"))
+    return schema
+
+
+def _check(document: Document) -> list[Refusal]:
+    """The faults of one file: its shape, then its settings and roles by the roles' own specs."""
+    found = faults(_schema(), document.data)
+    if isinstance(document.data, dict):
+        registry = load_registry()
+        settings, roles = document.data.get("settings"), document.data.get("roles")
+        if isinstance(settings, dict):
+            found += [Fault(("settings", *f.path), f.fact, f.hint) for f in registry.faults(settings)]
+        if isinstance(roles, list):
+            found += _unknown_roles(roles, registry.roles()) if registry.roles() else []
+    return refusals(found, document.place)
+
+
+def _unknown_roles(roles: Sequence[Any], known: Sequence[str]) -> list[Fault]:
+    return [
+        Fault(("roles", index), f"is {role}, which is no role", did_you_mean(role, known, f"use {', '.join(known)}"))
+        for index, role in enumerate(roles)
+        if isinstance(role, str) and role not in known
+    ]
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """A tier's file over the one it extends: hardware and not_managed_yet key by key, settings as layers, the rest whole."""
+    merged = {**below, **above}
+    for key in ("hardware", "not_managed_yet"):
+        merged[key] = {**below.get(key, {}), **above.get(key, {})}
+    merged["settings"] = registry.over(below.get("settings", {}), above.get("settings", {}))
+    return merged

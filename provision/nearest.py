@@ -1,0 +1,12 @@
+"""Did-you-mean: the known name that a mistyped one most resembles."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """`did you mean X? ` and `otherwise`, the next command; `otherwise` alone where nothing resembles `name`."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]}? otherwise {otherwise}" if near else otherwise
