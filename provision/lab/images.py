@@ -12,7 +12,7 @@ from pathlib import Path
 
 from provision.errors import refuse
 from provision.lab import mirrors, paths, scripts
-from provision.lab.podman import Podman
+from provision.lab.podman import BUILD_PREFIX, Podman
 from provision.lab.system import require, run
 
 REPOSITORY = "localhost/provision-lab"
@@ -123,10 +123,10 @@ def _bootstrap(podman: Podman, tag: str, script: str) -> None:
 
 def _layer(podman: Podman, base: str, tag: str, script: str) -> None:
     """Run a shell script in a container of `base` and keep the result as `tag`."""
-    container = f"provision-lab-build-{tag.rpartition(':')[2]}"
+    container = f"{BUILD_PREFIX}{tag.rpartition(':')[2]}"
     podman.remove(container)
     # --cgroups=disabled: a build needs no limits, and on a hybrid cgroup mount podman cannot set any.
-    options = ["--interactive", "--network=host", "--cgroups=disabled", "--label", "provision.lab.build=1"]
+    options = ["--interactive", "--network=host", "--cgroups=disabled"]
     options += [] if podman.machine.sys_resource else ["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
     try:
         podman.call("run", "--name", container, *options, base, "/bin/sh", "-eus", timeout=600, stdin=script)

@@ -19,6 +19,7 @@ from provision.lab.system import RUNTIME, Machine, attempt, locked, machine, req
 
 LABEL = "provision.lab"
 NETWORK = "provision-lab"
+BUILD_PREFIX = "provision-lab-build-"
 SUBNETS = tuple(f"10.{second}.0.0/22" for second in (231, 187, 143, 99))
 INOTIFY_PER_TARGET = 8  # systemd takes 5, journald and a daemon or two the rest
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -87,7 +88,6 @@ class Podman:
 
     def _all_containers(self) -> list[dict[str, Any]]:
         """Every container of the lab's storage, those of image builds included."""
-        # No --filter label=: podman 4.3 answers label=a.b.c=1 with containers that only carry a.b=1.
         rows: list[dict[str, Any]] = json.loads(self.call("ps", "--all", "--format", "json", timeout=30) or "[]")
         return rows
 
@@ -112,11 +112,13 @@ class Podman:
             # Whoever still uses the storage winds down after us.
             with locked(use_lock(), timeout=0):
                 rows = self._all_containers()
-                builds = [row["Names"][0] for row in rows if _labelled(row, {f"{LABEL}.build": "1"})]
+                names = [row["Names"][0] for row in rows]
+                # By name, not by label: a commit hands the build container's labels down to every target of the image.
+                builds = [name for name in names if name.startswith(BUILD_PREFIX)]
+                if len(names) > len(builds):
+                    return
                 for build in builds:
                     self.remove(build)
-                if len(rows) > len(builds):
-                    return
                 self.attempt("network", "rm", NETWORK)
                 pid = holder.find()
                 if pid is not None:
