@@ -13,7 +13,10 @@ description:
   - Supports check mode and diff. The result lists C(paths), the paths that changed, for handlers to look at.
 options:
   files:
-    description: Files to hold exactly C(content). C(validate) is a command in which C(%s) stands for the new file.
+    description:
+      - Files to hold exactly C(content). C(validate) is a command in which C(%s) stands for the new file.
+      - C(ours) is a text that only a file of the project contains. An existing file without it is somebody else's and
+        is refused, not replaced.
     type: list
     elements: dict
     default: []
@@ -24,6 +27,18 @@ options:
     default: []
   absent:
     description: Paths of files or links that must not exist. A directory is refused.
+    type: list
+    elements: path
+    default: []
+  aside:
+    description:
+      - Paths of files that must not be in force. Each is renamed to C(PATH.provision.disabled), which apt and other
+        readers of configuration directories pass over in silence.
+    type: list
+    elements: path
+    default: []
+  restored:
+    description: Paths of files that an earlier O(aside) renamed and that get their names back.
     type: list
     elements: path
     default: []
@@ -64,6 +79,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 
 PENDING = "/var/lib/provision/pending"
+ASIDE = ".provision.disabled"
 
 FILE_SPEC = {
     "path": {"type": "path", "required": True},
@@ -72,6 +88,7 @@ FILE_SPEC = {
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
     "validate": {"type": "str"},
+    "ours": {"type": "str"},
 }
 DIRECTORY_SPEC = {
     "path": {"type": "path", "required": True},
@@ -110,6 +127,15 @@ def stage(module, entry):
     return staged
 
 
+def refuse_foreign(module, entry, before):
+    """An administrator's own file is never replaced."""
+    if entry["ours"] and before and to_bytes(entry["ours"]) not in before:
+        module.fail_json(
+            msg="%s is not provision's: it lacks the line '%s'. Move its settings into the inventory, or add that line "
+            "to let provision replace it" % (entry["path"], entry["ours"])
+        )
+
+
 def make_directories(module, result):
     for entry in module.params["directories"]:
         path = entry["path"]
@@ -131,6 +157,7 @@ def write_files(module, result):
         if os.path.isdir(entry["path"]):
             module.fail_json(msg="%s is in the way: it is a directory" % entry["path"])
         before[entry["path"]] = read(entry["path"])
+        refuse_foreign(module, entry, before[entry["path"]])
         if before[entry["path"]] != to_bytes(entry["content"]):
             staged[entry["path"]] = stage(module, entry)
     for entry in module.params["files"]:
@@ -164,12 +191,29 @@ def remove(module, result):
                 os.unlink(path)
 
 
+def rename(module, path, new, result):
+    if os.path.lexists(path):
+        result["paths"].append(path)
+        if not module.check_mode:
+            os.rename(path, new)
+
+
+def set_aside(module, result):
+    for path in module.params["aside"]:
+        rename(module, path, path + ASIDE, result)
+    for path in module.params["restored"]:
+        if not os.path.lexists(path):
+            rename(module, path + ASIDE, path, result)
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
             "files": {"type": "list", "elements": "dict", "options": FILE_SPEC, "default": []},
             "directories": {"type": "list", "elements": "dict", "options": DIRECTORY_SPEC, "default": []},
             "absent": {"type": "list", "elements": "path", "default": []},
+            "aside": {"type": "list", "elements": "path", "default": []},
+            "restored": {"type": "list", "elements": "path", "default": []},
             "pending": {"type": "str"},
             "done": {"type": "list", "elements": "str", "default": []},
         },
@@ -186,6 +230,7 @@ def main():
     make_directories(module, result)
     write_files(module, result)
     remove(module, result)
+    set_aside(module, result)
     if mark and not module.check_mode and not owed and not result["paths"]:
         os.unlink(mark)
     result["changed"] = bool(result["paths"]) or owed
