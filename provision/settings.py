@@ -108,7 +108,7 @@ def load_registry(roles: Path | None = None) -> Registry:
     return Registry(found)
 
 
-def parse_set(texts: Sequence[str], registry: Registry) -> dict[str, Any]:
+def parse_sets(texts: Sequence[str], registry: Registry | None = None) -> dict[str, Any]:
     """`KEY=VALUE` arguments as one layer of settings, typed by their specs. A dot reaches into a mapping.
 
     Text is taken as it stands (`3.12` stays text); lists and mappings are YAML or JSON.
@@ -116,6 +116,7 @@ def parse_set(texts: Sequence[str], registry: Registry) -> dict[str, Any]:
     Raises:
         ProvisionError: with every fault of every argument.
     """
+    registry = registry or load_registry()
     values: dict[str, Any] = {}
     told: list[Refusal] = []
     seen: dict[str, str] = {}

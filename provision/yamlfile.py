@@ -39,21 +39,45 @@ def read_yaml(path: Path) -> Document:
     """
     loader = yaml.CSafeLoader(_text(path))
     try:
-        node = loader.get_single_node()
+        node, lines = _compose(path, loader)
         if node is None:
             raise refuse(str(path), "is empty", "write the tier into it; `provision tiers show budget` shows one")
-        lines: dict[Path_, int] = {}
-        twice = list(_walk(node, (), lines))
-        if twice:
-            hint = "keep one of the two"
-            raise ProvisionError([Refusal(f"{path}:{line}", f"names the key {key} twice", hint) for key, line in twice])
         return Document(path, loader.construct_document(node), lines)
     except yaml.MarkedYAMLError as error:
         raise _broken(path, error) from error
-    except yaml.YAMLError as error:
-        raise refuse(str(path), f"is not YAML: {error}", "save it as plain UTF-8 text") from error
     finally:
         loader.dispose()
+
+
+def check_yaml(path: Path) -> tuple[Refusal, ...]:
+    """What keeps a file from being read, whatever tags (vaults) its values carry. An Ansible vault as a whole is sound."""
+    loader = None
+    try:
+        text = _text(path)
+        loader = yaml.CSafeLoader("" if text.startswith("$ANSIBLE_VAULT;") else text)
+        _compose(path, loader)
+    except yaml.MarkedYAMLError as error:
+        return _broken(path, error).refusals
+    except ProvisionError as error:
+        return error.refusals
+    finally:
+        if loader:
+            loader.dispose()
+    return ()
+
+
+def _compose(path: Path, loader: yaml.CSafeLoader) -> tuple[yaml.Node | None, dict[Path_, int]]:
+    """The document's node and lines; keys named twice are refused."""
+    try:
+        node = loader.get_single_node()
+    except yaml.reader.ReaderError as error:
+        raise refuse(str(path), f"holds a character YAML forbids: {error.reason}", "save it as plain text") from error
+    lines: dict[Path_, int] = {}
+    twice = list(_walk(node, (), lines)) if node is not None else []
+    if twice:
+        hint = "keep one of the two"
+        raise ProvisionError([Refusal(f"{path}:{line}", f"names the key {key} twice", hint) for key, line in twice])
+    return node, lines
 
 
 def _text(path: Path) -> str:
