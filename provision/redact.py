@@ -16,8 +16,10 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\Z)",
     re.DOTALL,
 )
+# `name=value`, and `name: value` where no further word follows: "asks for a password: use -K" is a sentence.
 _ASSIGNMENT = re.compile(
-    rf"""(?P<name>{_WORDS}["']?\s*(?:=>|[:=])\s*)(?P<value>"[^"]*"|'[^']*'|[^\s,;}}\])]+)""", re.IGNORECASE
+    rf"""(?P<name>{_WORDS}["']?\s*(?:=>?|:)\s*)(?P<value>"[^"]*"|'[^']*'|(?<==)[^\s,;}}\])]+|[^\s,;}}\])]+(?=\s*$|[,;}}\])]))""",
+    re.IGNORECASE | re.MULTILINE,
 )
 _AUTHORIZATION = re.compile(r"(?P<name>\b(?:bearer|basic)\s+)[A-Za-z0-9+/=._~-]{8,}", re.IGNORECASE)
 _USERINFO = re.compile(
@@ -45,8 +47,11 @@ def redact_data(data: Any, secrets: Collection[str] = ()) -> Any:
     if isinstance(data, str):
         return redact(data, secrets)
     if isinstance(data, Mapping):
+        # A plan's reason names the setting in `subject` and shows its value in `choice`.
+        named = {"choice"} if _is_secret(data.get("subject")) else set()
         return {
-            key: _hide(key, value) if _is_secret(key) else redact_data(value, secrets) for key, value in data.items()
+            key: _hide(key, value) if _is_secret(key) or key in named else redact_data(value, secrets)
+            for key, value in data.items()
         }
     if isinstance(data, list | tuple):
         return [redact_data(item, secrets) for item in data]

@@ -1,0 +1,147 @@
+"""What a report says about hosts, as text: one verdict line each, and below it what an operator should know."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from provision.cli.page import BOLD, DIM, GREEN, RED, YELLOW, Page, Segment
+from provision.events import CheckFinished
+from provision.model import Hardware, HostPlan
+from provision.redact import redact_data
+from provision.report import HostOutcome, HostState, Report
+
+STATE_STYLES: dict[HostState, str] = {
+    "converged": GREEN, "planned": GREEN, "verified": GREEN, "unproved": YELLOW, "unreachable": YELLOW,
+    "interrupted": YELLOW, "failed": RED, "refused": RED,
+}  # fmt: skip
+
+# As many lines of a host's own words as one can take in at a glance.
+GLANCE = 8
+
+
+def hosts(page: Page, report: Report, *, verbose: bool) -> None:
+    """Every host of the report. Hosts with nothing but a verdict stand together as a table would."""
+    name_width = max((len(outcome.host) for outcome in report.hosts), default=0)
+    state_width = max((len(outcome.state) for outcome in report.hosts), default=0)
+    for outcome in report.hosts:
+        state = (outcome.state, STATE_STYLES[outcome.state])
+        counts = _counts(outcome, report)
+        pads = (" " * (name_width - len(outcome.host) + 2), " " * (state_width - len(outcome.state) + 2))
+        page.line((outcome.host, BOLD), pads[0], state, pads[1], counts)
+        _body(page, outcome, report, verbose=verbose)
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `3 min 12 s`, `1 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _counts(outcome: HostOutcome, report: Report) -> str:
+    tasks = Counter(task.state for task in outcome.tasks)
+    checks = Counter(check.state for check in outcome.checks)
+    parts = []
+    if outcome.tasks:
+        parts.append(f"{tasks['changed']} {'would change' if report.check_mode else 'changed'}")
+        parts += [f"{tasks[state]} {state}" for state in ("ok", "failed", "skipped", "unreachable") if tasks[state]]
+    told = [f"{checks[state]} {state}" for state in ("passed", "failed", "skipped", "error") if checks[state]]
+    if told:
+        parts.append(f"checks: {', '.join(told)}")
+    elif outcome.state == "converged":
+        parts.append("not verified")
+    return ", ".join(parts)
+
+
+def _body(page: Page, outcome: HostOutcome, report: Report, *, verbose: bool) -> None:
+    most = None if verbose else GLANCE
+    if outcome.failure:
+        page.paragraph(outcome.failure.fact, indent=2, style=STATE_STYLES[outcome.state], most=most)
+        if not any(step.endswith(outcome.failure.hint) for step in report.next_steps):
+            page.line(outcome.failure.hint, indent=2)
+    for check in outcome.checks:
+        if check.state != "passed":
+            _check(page, check, most)
+    if outcome.state == "planned" and not outcome.tasks:
+        _decisions(page, outcome, verbose=verbose)
+    elif verbose and outcome.plan:
+        _decisions(page, outcome, verbose=True)
+    if outcome.plan:
+        _remarks(page, outcome.plan)
+    _tasks(page, outcome, report, verbose=verbose)
+
+
+def _check(page: Page, check: CheckFinished, most: int | None) -> None:
+    style = YELLOW if check.state == "skipped" else RED
+    page.line((f"check {check.role}/{check.check} {check.state}", style), indent=2)
+    if check.message:
+        page.paragraph(check.message, indent=4, most=most)
+
+
+def _tasks(page: Page, outcome: HostOutcome, report: Report, *, verbose: bool) -> None:
+    """Every task when verbose; in check mode those that would change, for that is what was asked; any diff always."""
+    shown = [task for task in outcome.tasks if verbose or task.diff or (report.check_mode and task.state == "changed")]
+    for task in shown:
+        style = {"changed": YELLOW, "failed": RED, "unreachable": RED}.get(task.state, "")
+        word = "would change" if report.check_mode and task.state == "changed" else task.state
+        page.line((f"{word:<12}", style), f"{task.role}: {task.task}  ", (duration(task.seconds), DIM), indent=2)
+        if verbose and task.message:
+            page.paragraph(task.message, indent=4)
+        if task.diff:
+            page.paragraph(task.diff, indent=4)
+    if verbose:
+        for check in outcome.checks:
+            if check.state == "passed":
+                page.line(("passed      ", GREEN), f"{check.role}/{check.check}", indent=2)
+
+
+def _decisions(page: Page, outcome: HostOutcome, *, verbose: bool) -> None:
+    plan = outcome.plan
+    rows: list[tuple[Segment, ...]] = []
+    if outcome.hardware:
+        rows.append((("found", DIM), found(outcome.hardware)))
+    if plan:
+        rows.append((("roles", DIM), ", ".join(plan.roles) or "none"))
+        page.table(rows, indent=2)
+        reasons = redact_data([vars(reason) for reason in plan.reasons])
+        keys = ("subject", "choice", "source", "because")
+        if reasons:
+            page.table(([reason[key] for key in keys] for reason in reasons), indent=2, head=keys)
+        if verbose:
+            page.line(("settings", BOLD), indent=2)
+            settings = redact_data(dict(plan.settings))
+            page.table(
+                ((key, json.dumps(value, ensure_ascii=False, default=str)) for key, value in sorted(settings.items())),
+                indent=4,
+            )
+    elif rows:
+        page.table(rows, indent=2)
+
+
+def _remarks(page: Page, plan: HostPlan) -> None:
+    for warning in plan.warnings:
+        page.line(("warning: ", YELLOW), warning, indent=2)
+    for lack in plan.shortfalls:
+        told = f"{lack.subject}: the tier documents {lack.documented}, found {lack.found}"
+        page.line(("less than documented: ", YELLOW), told, indent=2)
+    for subject, missing in plan.not_managed_yet.items():
+        page.line(("not managed yet: ", DIM), f"{subject}: {missing}", indent=2)
+
+
+def found(hardware: Hardware) -> str:
+    """The box in one line."""
+    os, cpu = hardware.os, hardware.cpu
+    gpus = Counter(gpu.name for gpu in hardware.gpus)
+    parts = [
+        f"{os.id} {os.version} {os.architecture}",
+        f"{cpu.threads} threads",
+        f"{hardware.memory_bytes / 2**30:.0f} GiB memory",
+        ", ".join(f"{count} x {name}" for name, count in gpus.items()) or "no GPU",
+        f"{len(hardware.disks)} disk{'' if len(hardware.disks) == 1 else 's'}",
+        hardware.firmware.virtualization,
+    ]
+    return ", ".join(parts)
