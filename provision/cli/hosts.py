@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from provision.cli.present import attempt, colour_wanted, leave, output_option
-from provision.errors import refuse
+from provision.cli.present import attempt, colour_wanted, leave, output_option, write_junit
 from provision.model import Refusal
 from provision.report import Report
 
@@ -90,7 +89,7 @@ def apply(output: str, verbose: bool, junit: Path | None, **given: Any) -> None:
     with Progress() as progress:
         confirm = progress.paused(_ask) if ask else None
         report = attempt("apply", lambda: apply_hosts(request, options, progress, confirm))
-    _write_junit(report, junit)
+    write_junit(report, junit)
     leave(report, output, verbose=verbose)
 
 
@@ -130,7 +129,7 @@ def verify(output: str, verbose: bool, junit: Path | None, **given: Any) -> None
     request = _request(given)
     with Progress() as progress:
         report = attempt("verify", lambda: verify_hosts(request, progress))
-    _write_junit(report, junit)
+    write_junit(report, junit)
     leave(report, output, verbose=verbose)
 
 
@@ -145,7 +144,7 @@ def _request(given: dict[str, Any]) -> Request:
         become = password_file.read_text(encoding="utf-8").rstrip("\n")
     vault = click.prompt("vault password", hide_input=True, err=True) if given.pop("ask_vault_pass") else None
     secrets = Secrets(become_password=become, vault_password=vault, vault_files=tuple(given.pop("vault_files")))
-    return Request(targets=given.pop("hosts"), secrets=secrets, **given)
+    return Request(targets=given.pop("hosts"), secrets=secrets, argv=tuple(sys.argv[1:]), **given)
 
 
 def _ask(report: Report) -> bool:
@@ -154,14 +153,3 @@ def _ask(report: Report) -> bool:
     click.echo(text(report, color=colour_wanted(sys.stderr), verbose=False), err=True)
     count = len(report.hosts)
     return click.confirm(f"Apply this to {count} host{'s' if count != 1 else ''}?", err=True)
-
-
-def _write_junit(report: Report, path: Path | None) -> None:
-    if path is None:
-        return
-    from provision.cli.junit import junit
-
-    try:
-        path.write_text(junit(report), encoding="utf-8")
-    except OSError as error:
-        raise refuse(str(path), f"could not be written: {error.strerror}", "give --junit another path") from error

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 
-from provision.errors import ProvisionError
+from provision.errors import ProvisionError, refuse
 from provision.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,3 +58,15 @@ def attempt(verb: str, operation: Callable[[], Report]) -> Report:
         if error.exit_code != 2:
             raise
         return Report(verb=verb, refusals=error.refusals)
+
+
+def write_junit(report: Report, path: Path | None) -> None:
+    """Write the checks of the report as JUnit XML, where a path was given."""
+    if path is None:
+        return
+    from provision.cli.junit import junit
+
+    try:
+        path.write_text(junit(report), encoding="utf-8")
+    except OSError as error:
+        raise refuse(str(path), f"could not be written: {error.strerror}", "give --junit another path") from error

@@ -11,7 +11,7 @@ from provision.catalog import load_tier
 from provision.errors import ProvisionError
 from provision.inventory import parse_target, read_inventory
 from provision.model import Host, Refusal, Tier
-from provision.settings import parse_sets
+from provision.settings import load_registry, parse_set
 
 T = TypeVar("T")
 
@@ -43,6 +43,7 @@ class Request:
     jobs: int = 5
     transport: str = "ssh"
     secrets: Secrets = Secrets()
+    argv: tuple[str, ...] = ()  # the command line after `provision`, kept so that the report can offer it again
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def read_request(request: Request) -> Input:
     faults.add(
         Refusal(f"role {role}", "is both in --only and in --skip", "name it in one of the two") for role in both
     )
-    sets = faults.take(lambda: parse_sets(request.sets), {})
+    sets = faults.take(lambda: parse_set(request.sets, load_registry()), {})
     hosts = _hosts(request, faults)
     tiers = _tiers(request, hosts, faults)
     faults.end()

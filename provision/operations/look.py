@@ -1,0 +1,86 @@
+"""Look at every host and plan it: preflight, probe, resolve. What every verb on hosts begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from provision.catalog import load_catalog
+from provision.engine.preflight import Found, Requirements, Unfit, preflight
+from provision.engine.probe import probe
+from provision.errors import ProvisionError
+from provision.events import HostLooked, HostPlanned, HostUnreachable, InputRejected
+from provision.model import Hardware, Host, HostPlan, Refusal
+from provision.operations.request import Input, Request
+from provision.operations.run import Run
+from provision.resolve import Wishes, resolve
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A host that answered and for which there is a plan."""
+
+    found: Found
+    plan: HostPlan
+
+
+def look_and_plan(run: Run, request: Request, given: Input, *, install_python: bool = False) -> dict[str, Planned]:
+    """The hosts that can be worked on, by name; of the others the events say why not."""
+    with run.phase("look"):
+        looked = preflight(run.workspace, _requirements(), request.secrets.become_password, install_python)
+        for unfit in looked.values():
+            if isinstance(unfit, Unfit):
+                _reject(run, unfit)
+        fit = {name: found for name, found in looked.items() if isinstance(found, Found)}
+        hardware = _probe_all(run, fit)
+    with run.phase("plan"):
+        plans = {host.name: _plan(run, request, given, host, hardware[host.name])
+                 for host in given.hosts if host.name in hardware}  # fmt: skip
+    return {name: Planned(fit[name], plan) for name, plan in plans.items() if plan}
+
+
+def _requirements() -> Requirements:
+    supported = load_catalog().distributions
+    return Requirements(distributions=frozenset((distribution.id, distribution.version) for distribution in supported))
+
+
+def _reject(run: Run, unfit: Unfit) -> None:
+    name = unfit.host.name
+    if unfit.unreachable:
+        run.emit(HostUnreachable(run.id, name, unfit.refusals[0]))
+    else:
+        run.emit(InputRejected(run.id, unfit.refusals, name))
+
+
+def _probe_all(run: Run, fit: Mapping[str, Found]) -> dict[str, Hardware]:
+    """What each host is made of. One that cannot be probed is rejected, the others go on."""
+
+    def one(found: Found) -> Hardware | Refusal:
+        try:
+            return probe(run.workspace, found)
+        except ProvisionError as error:
+            return error.refusals[0]
+
+    hardware: dict[str, Hardware] = {}
+    if not fit:
+        return hardware
+    with ThreadPoolExecutor(min(16, len(fit))) as pool:
+        for name, seen in zip(fit, pool.map(one, fit.values()), strict=True):
+            if isinstance(seen, Refusal):
+                run.emit(InputRejected(run.id, (seen,), name))
+            else:
+                hardware[name] = seen
+                run.emit(HostLooked(run.id, name, seen))
+    return hardware
+
+
+def _plan(run: Run, request: Request, given: Input, host: Host, hardware: Hardware) -> HostPlan | None:
+    wishes = Wishes(inventory=host.variables, sets=given.sets, only=request.only, skip=request.skip)
+    try:
+        plan = resolve(host.name, hardware, given.tiers[host.name], wishes)
+    except ProvisionError as error:
+        run.emit(InputRejected(run.id, error.refusals, host.name))
+        return None
+    run.emit(HostPlanned(run.id, host.name, plan))
+    return plan

@@ -1,0 +1,70 @@
+"""What every test shares: a home of its own, so that no test reads or writes the user's, and the lab where it is asked for."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provision import lab
+from provision.errors import ProvisionError
+
+ROOT = Path(__file__).parents[1]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "provision"
+
+_skipped: list[str] = []
+
+
+def lab_state() -> Path:
+    """A state home of this checkout's tests: targets that a killed run left behind are found and removed by the next."""
+    return CACHE / "tests" / hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and ledgers of a test go to a temporary state home."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(scope="session")
+def test_lab() -> Iterator[None]:
+    """The lab of this checkout's tests: empty before, empty after, one test run at a time."""
+    state = lab_state()
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        patch.setenv("XDG_STATE_HOME", str(state))
+        lab.down(every=True)
+        try:
+            yield
+        finally:
+            patch.setenv("XDG_STATE_HOME", str(state))
+            lab.down(every=True)
+
+
+def why_no_lab() -> str | None:
+    """Why this machine cannot hold a target, or None where it can."""
+    try:
+        lab.require()
+    except ProvisionError as error:
+        return f"{error} ({error.refusals[0].hint})"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    wanted = [item for item in items if item.get_closest_marker("lab")]
+    reason = why_no_lab() if wanted else None
+    if reason:
+        _skipped.append(reason)
+        for item in wanted:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for reason in _skipped:
+        count = len(terminalreporter.stats.get("skipped", []))
+        terminalreporter.write_line(f"LOUD: {count} tests that need a throwaway target were SKIPPED: {reason}", red=True)

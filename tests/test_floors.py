@@ -1,0 +1,72 @@
+"""Imports go down only, and the packages that touch hosts are imported where hosts are touched."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "provision"
+
+FLOORS = {
+    "errors": 0, "model": 0, "events": 0, "report": 0, "codec": 0, "nearest": 0, "redact": 0,
+    "catalog": 1, "hardware": 1, "resolve": 1, "translate": 1, "fold": 1, "schema": 1, "yamlfile": 1,
+    "content": 2, "inventory": 2, "settings": 2, "ledger": 2, "engine": 2, "lab": 2,
+    "operations": 3,
+    "cli": 4, "__main__": 5,
+}  # fmt: skip
+
+# Who may import what touches a host or is slow to load.
+ONLY_IN = {"ansible_runner": "engine", "paramiko": "engine", "pytest": "engine", "testinfra": "engine", "rich": "cli"}
+
+
+def imported(path: Path) -> set[str]:
+    """Every module a file imports, at its top or inside a function."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
+
+
+def room(path: Path) -> str:
+    """The top-level room of a file: `engine` for provision/engine/x.py, `model` for provision/model.py."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_only(path: Path) -> None:
+    here = FLOORS[room(path)]
+    above = {
+        name
+        for name in imported(path)
+        if name.startswith("provision.") and FLOORS.get(name.split(".")[1], here) > here
+    }
+    assert not above
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_touches_hosts_is_imported_in_its_room_only(path: Path) -> None:
+    strangers = {
+        name for name in imported(path) if ONLY_IN.get(name.split(".")[0], room(path)) != room(path)
+    }
+    assert not strangers
+
+
+def test_the_words_do_no_io() -> None:
+    forbidden = {"os", "subprocess", "pathlib", "socket", "sqlite3", "shutil"}
+    for name in ("errors", "model", "events", "report"):
+        assert not imported(PACKAGE / f"{name}.py") & forbidden
+
+
+def test_floors_catch_an_import_that_goes_up(tmp_path: Path) -> None:
+    """The test above can fail: a word that imports the engine is seen."""
+    bad = tmp_path / "model.py"
+    bad.write_text("from provision.engine import preflight\n", encoding="utf-8")
+    assert "provision.engine" in imported(bad)
+    assert FLOORS["engine"] > FLOORS["model"]
