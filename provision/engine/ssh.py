@@ -1,0 +1,243 @@
+"""Commands on hosts over the run's shared connections, and ssh's complaints put into words an operator can act on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from provision.engine.workspace import Workspace
+from provision.model import Host, Refusal
+
+SudoMode = Literal["root", "free", "password"]  # is root already | asks for nothing | asks for the password
+
+SSH_FAILED = 255
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. `code` is the command's, or 255 where ssh itself failed. `timed_out`: we stopped waiting."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    timed_out: bool = False
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why ssh did not get through. `unreachable`: the network is to blame, not what the operator typed."""
+
+    refusal: Refusal
+    unreachable: bool
+
+
+def run(workspace: Workspace, host: Host, command: str, stdin: str = "", timeout: float = 60) -> Answer:
+    """Run `command` by the login shell of `host`. Secrets go through `stdin` only. `timeout` is in seconds."""
+    argv = ["ssh", "-F", str(workspace.ssh_config), "-T", "--", host.name, command]
+    begun = time.monotonic()
+    try:
+        done = subprocess.run(
+            argv, input=stdin.encode(), capture_output=True, timeout=timeout, check=False, env=_environment()
+        )
+    except subprocess.TimeoutExpired as error:
+        seconds = time.monotonic() - begun
+        return Answer(SSH_FAILED, _text(error.stdout), _text(error.stderr), seconds, timed_out=True)
+    return Answer(done.returncode, _text(done.stdout), _text(done.stderr), time.monotonic() - begun)
+
+
+def run_as_root(
+    workspace: Workspace, host: Host, command: str, become: tuple[SudoMode, str | None], stdin: str = ""
+) -> Answer:
+    """Run `command` as root, the way preflight found possible: `become` is the sudo mode and the password."""
+    mode, password = become
+    shell = f"sh -c {shlex.quote(command)}"
+    if mode == "root":
+        return run(workspace, host, shell, stdin, timeout=900)
+    if mode == "free":
+        return run(workspace, host, f"sudo -n -- {shell}", stdin, timeout=900)
+    # -k: without it a remembered login would leave the password in the command's own input.
+    return run(workspace, host, f"sudo -k -S -p '' -- {shell}", f"{password}\n{stdin}", timeout=900)
+
+
+def settings(workspace: Workspace, host: Host) -> dict[str, str]:
+    """The ssh options in force for a host, by lower-case name, as `ssh -G` tells them. No connection is made."""
+    argv = ["ssh", "-F", str(workspace.ssh_config), "-G", "--", host.name]
+    done = subprocess.run(argv, capture_output=True, timeout=10, check=False, env=_environment())
+    found: dict[str, str] = {}
+    for line in _text(done.stdout).splitlines():
+        name, _, value = line.partition(" ")
+        found.setdefault(name, value)
+    return found
+
+
+def explain(workspace: Workspace, host: Host, answer: Answer) -> Trouble:
+    """Name what stopped ssh, from what it printed."""
+    known = settings(workspace, host)
+    said = "\n".join(line for line in answer.err.splitlines() if not _NOISE.search(line))
+    if answer.timed_out and not said:
+        return _trouble(host, f"did not finish within {answer.seconds:.0f} s", f"look at it: ssh {host.name}", True)
+    for fault in _FAULTS:
+        if match := re.search(fault.pattern, said, re.MULTILINE):
+            return _tell(host, known, fault, match)
+    last = said.splitlines()[-1].strip() if said.strip() else f"ssh ended with code {answer.code}"
+    return _trouble(host, f"cannot be reached by ssh: {last}", f"look at it: ssh -v {host.name}", True)
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """A complaint of ssh (`pattern`) and how to tell it; `{named}` is the machine ssh itself speaks of."""
+
+    pattern: str
+    fact: str
+    hint: str
+    unreachable: bool
+
+
+# ssh says these beside the real trouble.
+_NOISE = re.compile(r"^(ControlSocket .* already exists|mux_client_|Warning: Permanently added|Pseudo-terminal )")
+
+# The first that matches is told, so causes stand before their consequences.
+_FAULTS = (
+    _Fault(
+        r"(?s)REMOTE HOST IDENTIFICATION HAS CHANGED.*?ost key for (?P<named>\S+) has changed",
+        "shows another host key than the one you trusted: it was installed anew, or somebody stands between you and it",
+        "compare the new key on the host's console; only if you know why it changed: provision trust --replace {named}",
+        False,
+    ),
+    _Fault(
+        r"REVOKED HOST KEY|host key .* is revoked",
+        "shows a host key that your known_hosts marks as revoked",
+        "do not connect; give the host a new key first",
+        False,
+    ),
+    _Fault(
+        r"No (?P<kind>\S+) host key is known for (?P<named>\S+)",
+        "has a host key that is not trusted yet",
+        "provision trust {named}",
+        False,
+    ),
+    _Fault(r"^Host key verification failed", "has a host key that is not trusted", "provision trust {named}", False),
+    _Fault(
+        r"[Cc]ould not resolve hostname (?P<named>\S+?):",
+        "does not resolve to an address",
+        "check the name, or give it an address in ~/.ssh/config or the inventory",
+        True,
+    ),
+    _Fault(
+        r"open failed: administratively prohibited",
+        "is behind {jump}, which does not forward connections",
+        "set AllowTcpForwarding on {jump}, or choose another ProxyJump",
+        True,
+    ),
+    _Fault(
+        r"open failed: connect failed: (?P<why>.*)",
+        "is not reached from {jump}: {why}",
+        "check the address and port of {name} as {jump} sees them",
+        True,
+    ),
+    _Fault(
+        r"connect to host (?P<named>\S+) port (?P<port>\d+): Connection refused",
+        "refuses connections on port {port}",
+        "is sshd running there, and is the port right? try: ssh {named}",
+        True,
+    ),
+    _Fault(
+        r"connect to host (?P<named>\S+) port (?P<port>\d+): (Connection|Operation) timed out",
+        "does not answer on port {port}",
+        "is it switched on, is the address right, does a firewall stand between? try: ssh {named}",
+        True,
+    ),
+    _Fault(
+        r"connect to host (?P<named>\S+) port (?P<port>\d+): (?P<why>.*)",
+        "cannot be reached on port {port}: {why}",
+        "check the route to it, or name a ProxyJump in ~/.ssh/config",
+        True,
+    ),
+    _Fault(
+        r"UNPROTECTED PRIVATE KEY FILE(?s:.*)Load key \"(?P<key>.*?)\": bad permissions",
+        "is not tried with your key {key}: others can read that file",
+        "chmod 600 {key}",
+        False,
+    ),
+    _Fault(
+        r"(?s)no such identity: (?P<key>.*?): No such file.*Permission denied",
+        "refuses the login, and the key {key} does not exist",
+        "name an existing key (IdentityFile in ~/.ssh/config, or the inventory)",
+        False,
+    ),
+    _Fault(
+        r"Too many authentication failures",
+        "refuses the login: your agent offered too many keys before the right one",
+        "name the one key with IdentityFile and IdentitiesOnly yes in ~/.ssh/config",
+        False,
+    ),
+    _Fault(
+        r"^(?P<user>\S+)@(?P<named>\S+): Permission denied \((?P<methods>.*)\)",
+        "refuses the login of {user} (it accepts: {methods})",
+        "check the user and the key: ssh {named}; to put your key there: ssh-copy-id {named}",
+        False,
+    ),
+    _Fault(
+        r"Unable to negotiate with (?P<named>\S+) .*: (?P<why>no matching .* found)",
+        "speaks an outdated SSH: {why}",
+        "update its sshd; allowing weak algorithms is possible in ~/.ssh/config, and a risk",
+        False,
+    ),
+    _Fault(
+        r"(?P<why>.*(line \d+: |Bad configuration option|Bad owner or permissions).*)",
+        "cannot be tried: your ssh configuration has a fault: {why}",
+        "mend that line",
+        False,
+    ),
+    _Fault(
+        r"^(bash|sh|zsh|/\S+): .*(not found|No such file)",
+        "is reached through a ProxyCommand that does not exist on this machine",
+        "install the command, or change ProxyCommand in ~/.ssh/config",
+        False,
+    ),
+    _Fault(
+        r"timed out during banner exchange|kex_exchange_identification|banner line contains invalid|Bad packet length",
+        "answers on port {port}, but not as an SSH server",
+        "is the port right, or is its sshd refusing new connections (MaxStartups, TCP wrappers)? try: ssh -v {name}",
+        True,
+    ),
+    _Fault(
+        r"Connection (to .* )?(closed|reset|timed out)|Broken pipe|Timeout, server (?P<named>\S+) not responding",
+        "stopped answering",
+        "look whether it is up, then run again",
+        True,
+    ),
+)
+
+
+def _tell(host: Host, known: dict[str, str], fault: _Fault, match: re.Match[str]) -> Trouble:
+    """A fault in the words of the table; where ssh speaks of a bastion, the bastion is named."""
+    jump = known.get("proxyjump", "its proxy command").rsplit(",", 1)[-1]
+    found = {name: value.strip().rstrip(".") for name, value in match.groupdict().items() if value}
+    named = re.sub(r"^\[(.*)\]:\d+$", r"\1", found.get("named", host.name))
+    own = {host.name, host.address, known.get("hostname"), known.get("hostkeyalias")}
+    by_way = "named" in found and named not in own and ("proxyjump" in known or "proxycommand" in known)
+    words = {"port": known.get("port", "22"), "name": host.name, "jump": jump, **found}
+    words["named"] = named if by_way else host.name
+    fact = fault.fact.format(**words)
+    if by_way:
+        fact = f"is reached through {named}, which {fact}"
+    return _trouble(host, fact, fault.hint.format(**words), fault.unreachable)
+
+
+def _trouble(host: Host, fact: str, hint: str, unreachable: bool) -> Trouble:
+    return Trouble(Refusal(host.name, fact, hint), unreachable)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C"}
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", errors="replace")
