@@ -167,7 +167,7 @@ def _told(error: str, stderr: str, sources: Sequence[Path | str], known: Sequenc
         return refuse(f"--limit {pattern[1]}", "matches no host of the inventory", hint)
     broken = re.search(r"Completely failed to parse inventory source (.+)", error)
     if broken:
-        # One plugin after the other has tried; the last one whose complaint is not about YAML's own form of file counts.
+        # One plugin after the other has tried; the complaint of the one that the file was meant for counts.
         wanted = "yaml" if broken[1].endswith((".yml", ".yaml", ".json")) else "(?:script|ini|toml)"
         told = re.search(rf"Failed to parse inventory with '{wanted}' plugin: (.+)", stderr)
         fact = told[1].removeprefix("Failed to parse inventory: ") if told else "no inventory plugin can read it"

@@ -19,6 +19,12 @@ _WORDS = {
     "object": "a mapping",
     "null": "nothing",
 }
+_FORMS = {
+    "true or false": "write true or false",
+    "a whole number": "write digits only",
+    "a list": "write it as [one, other]",
+    "a mapping": "write it as {key: value}",
+}
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,9 @@ def _told(error: Any) -> Iterator[Fault]:
         missing = next(key for key in value if key not in given and f"'{key}'" in error.message)
         yield Fault(path, f"lacks {missing}", f"add {missing}")
     elif rule == "type":
-        number = isinstance(given, int | float) and not isinstance(given, bool)
-        hint = f'put it in quotes: "{given}"' if number and "text" in expected(error.schema) else "change the value"
-        yield Fault(path, f"must be {expected(error.schema)}, not {type_name(given)}: {show(given)}", hint)
+        wanted = expected(error.schema)
+        hint = f'put it in quotes: "{given}"' if wanted == "text" else _FORMS.get(wanted, "change the value")
+        yield Fault(path, f"must be {wanted}, not {type_name(given)}: {show(given)}", hint)
     elif rule == "enum":
         choices = [str(choice) for choice in value]
         yield Fault(path, f"must not be {show(given)}", did_you_mean(str(given), choices, f"use {', '.join(choices)}"))
@@ -97,4 +103,4 @@ def _rule(rule: str, value: Any, error: Any) -> str:
         "uniqueItems": "an item stands in it twice",
         "pattern": error.schema.get("description", f"it does not match {value}"),
     }
-    return said.get(rule, error.message)
+    return str(said.get(rule, error.message))

@@ -150,7 +150,7 @@ def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
 
 
 def _load(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)  # noqa: S506  it is the safe loader, in C
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
 
 
 def _setting(name: str, role: str, option: Mapping[str, Any], default: Any) -> Setting:
@@ -196,7 +196,7 @@ def _schema_at(key: str, registry: Registry) -> Mapping[str, Any]:
 def _typed(schema: Mapping[str, Any], text: str) -> Any:
     if expected(schema) == "text":
         return text
-    return yaml.load(text, Loader=yaml.CSafeLoader)  # noqa: S506  it is the safe loader, in C
+    return yaml.load(text, Loader=yaml.CSafeLoader)
 
 
 def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:

@@ -25,10 +25,13 @@ class Document:
 
     def place(self, path: Sequence[str | int]) -> str:
         """`file:line` of the value at `path`, or of its nearest ancestor that the file names."""
+        return f"{self.path}:{self.line(path)}"
+
+    def line(self, path: Sequence[str | int]) -> int:
         known = tuple(path)
         while known and known not in self.lines:
             known = known[:-1]
-        return f"{self.path}:{self.lines.get(known, 1)}"
+        return self.lines.get(known, 1)
 
 
 def read_yaml(path: Path) -> Document:
@@ -50,7 +53,7 @@ def read_yaml(path: Path) -> Document:
 
 
 def check_yaml(path: Path) -> tuple[Refusal, ...]:
-    """What keeps a file from being read, whatever tags (vaults) its values carry. An Ansible vault as a whole is sound."""
+    """What keeps a file from being read, whatever tags (vaults) its values carry; a file that is a vault is sound."""
     loader = None
     try:
         text = _text(path)

@@ -23,7 +23,6 @@ class Distribution:
     version: str
     codename: str
     python: str
-    docker_ce: bool
     note: str
 
 
@@ -64,4 +63,4 @@ def load_catalog() -> Catalog:
 
 def _read(name: str) -> Any:
     text = (content.catalog_dir() / name).read_text(encoding="utf-8")
-    return yaml.load(text, Loader=yaml.CSafeLoader)  # noqa: S506  it is the safe loader, in C
+    return yaml.load(text, Loader=yaml.CSafeLoader)

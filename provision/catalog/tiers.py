@@ -1,4 +1,4 @@
-"""Tiers from their files: the built-in ones by name, a user's own by path, `extends:` followed, every fault with its line."""
+"""Tiers from their files: the built-in ones by name, a user's own by path, every fault with its line."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def _check(document: Document) -> list[Refusal]:
         if isinstance(settings, dict):
             found += [Fault(("settings", *f.path), f.fact, f.hint) for f in registry.faults(settings)]
         if isinstance(roles, list):
-            found += _unknown_roles(roles, registry.roles()) if registry.roles() else []
+            found += _unknown_roles(roles, registry.roles()) if "model_cache" in registry.roles() else []
+    found.sort(key=lambda fault: document.line(fault.path))
     return refusals(found, document.place)
 
 
@@ -114,7 +115,7 @@ def _unknown_roles(roles: Sequence[Any], known: Sequence[str]) -> list[Fault]:
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
-    """A tier's file over the one it extends: hardware and not_managed_yet key by key, settings as layers, the rest whole."""
+    """A tier's file over the one it extends: two mappings key by key, settings as layers, the rest whole."""
     merged = {**below, **above}
     for key in ("hardware", "not_managed_yet"):
         merged[key] = {**below.get(key, {}), **above.get(key, {})}

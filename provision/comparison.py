@@ -1,0 +1,88 @@
+"""The hardware a tier documents against what the probe found. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from provision.catalog import Catalog
+from provision.model import Gpu, Hardware, OperatingSystem, Shortfall, Tier
+
+TOLERANCE = 0.07  # a 32 GB box shows 31 GiB, and disks are sold by the decimal terabyte
+GIB = 2**30
+GB = 10**9
+
+
+def nvidia(hardware: Hardware) -> tuple[Gpu, ...]:
+    """The GPUs by NVIDIA's PCI vendor id."""
+    return tuple(gpu for gpu in hardware.gpus if gpu.pci_id.lower().startswith("10de:"))
+
+
+def system_python(system: OperatingSystem, catalog: Catalog) -> str:
+    """The system interpreter's major.minor: the probe's, or the distribution's own where none is installed yet."""
+    own = (known.python for known in catalog.distributions if (known.id, known.version) == (system.id, system.version))
+    return ".".join((system.python or next(own, "unknown")).split(".")[:2])
+
+
+def shortfalls(tier: Tier, hardware: Hardware) -> tuple[Shortfall, ...]:
+    """Where the box is less than documented; being more is never one."""
+    return (*_gpus(tier, hardware), *_memory(tier, hardware), *_disks(tier, hardware), *_network(tier, hardware))
+
+
+def warnings(tier: Tier, hardware: Hardware) -> Iterator[str]:
+    """Differences that are neither less nor more."""
+    cpus = tier.hardware.get("cpus", ())
+    if cpus and not any(_is_model(hardware.cpu.model, name) for name in cpus):
+        yield f"the CPU is {hardware.cpu.model}; the tier {tier.name} documents {_either(cpus)}"
+
+
+def _gpus(tier: Tier, hardware: Hardware) -> Iterator[Shortfall]:
+    wanted = tier.hardware.get("gpus")
+    if not wanted or not wanted["min"]:
+        return
+    fitting = [gpu for gpu in hardware.gpus if any(_is_model(gpu.name, model) for model in wanted["models"])]
+    if len(fitting) < wanted["min"]:
+        count = f"{wanted['min']}" if wanted["min"] == wanted["max"] else f"{wanted['min']}-{wanted['max']}"
+        names = [gpu.name for gpu in hardware.gpus]
+        found = ", ".join(f"{names.count(name)}x {name}" for name in dict.fromkeys(names)) or "none"
+        yield Shortfall("GPU", f"{count}x {_either(wanted['models'])}", found)
+
+
+def _memory(tier: Tier, hardware: Hardware) -> Iterator[Shortfall]:
+    wanted = tier.hardware.get("memory_gb", 0)
+    if hardware.memory_bytes < wanted * GIB * (1 - TOLERANCE):
+        yield Shortfall("memory", f"{wanted} GB", f"{hardware.memory_bytes / GIB:.1f} GiB")
+
+
+def _disks(tier: Tier, hardware: Hardware) -> Iterator[Shortfall]:
+    inside = [disk for disk in hardware.disks if disk.transport != "usb"]
+    nvme = sum(disk.size_bytes for disk in inside if disk.transport == "nvme")
+    hdd = sum(disk.size_bytes for disk in inside if disk.rotational)
+    for subject, key, size in (("NVMe storage", "nvme_gb", nvme), ("HDD storage", "hdd_gb", hdd)):
+        wanted = tier.hardware.get(key, 0)
+        if size < wanted * GB * (1 - TOLERANCE):
+            yield Shortfall(subject, f"{wanted} GB", f"{size / GB:.0f} GB" if size else "none")
+
+
+def _network(tier: Tier, hardware: Hardware) -> Iterator[Shortfall]:
+    wanted = tier.hardware.get("network")
+    if not wanted or (wanted.get("or_wifi") and any(nic.kind == "wifi" for nic in hardware.nics)):
+        return
+    speed = max((nic.speed_mbps or 0 for nic in hardware.nics), default=0)
+    if speed < wanted["speed_mbps"]:
+        documented = f"{wanted['speed_mbps']} Mbit/s" + (" or Wi-Fi 6" if wanted.get("or_wifi") else "")
+        found = f"{speed} Mbit/s" if speed else "no link whose speed is known" if hardware.nics else "none"
+        yield Shortfall("network", documented, found)
+
+
+def _is_model(name: str, model: str) -> bool:
+    """Whether every word of the product's name stands in what the bus calls it (`GA102 [GeForce RTX 3080]`)."""
+    return set(_words(model)) <= set(_words(name))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def _either(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

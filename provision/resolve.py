@@ -1,0 +1,214 @@
+"""From a box, a tier and the user's settings to a plan with reasons, or to every reason why not. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from provision import comparison, contradictions
+from provision.catalog import Catalog, Distribution, TorchBuild
+from provision.errors import ProvisionError
+from provision.model import Frameworks, Hardware, HostPlan, OperatingSystem, Reason, Refusal, Tier
+from provision.nearest import did_you_mean
+from provision.schema import show
+from provision.settings import MIRRORS
+from provision.translate import role_variables
+
+Layer = tuple[str, Mapping[str, Any]]
+"""Where values come from (`inventory`, `--set`) and the values; later layers win over earlier ones."""
+
+
+@dataclass(frozen=True)
+class RoleChoice:
+    """`--only` and `--skip`."""
+
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A setting's value, and who decided it why."""
+
+    value: Any
+    because: str
+    source: str
+
+
+def resolve(
+    host: str,
+    hardware: Hardware,
+    tier: Tier,
+    layers: Sequence[Layer],
+    catalog: Catalog,
+    choice: RoleChoice = RoleChoice(),
+) -> HostPlan:
+    """What `host` should become. Precedence: catalogue < mirrors and hardware < tier < `layers`, in their order.
+
+    Variables in `layers` that are no settings are left alone, with a warning where one looks like a mistyped setting.
+
+    Raises:
+        ProvisionError: everything that forbids the plan, at once.
+    """
+    refusals = check(host, tier, layers, catalog, choice)
+    refusals += _system_faults(host, hardware.os, catalog)
+    if refusals:
+        raise ProvisionError(refusals)
+    decided = _decide(hardware, [(f"tier {tier.name}", tier.settings), *layers], catalog)
+    settings = {name: decision.value for name, decision in decided.items()}
+    roles = choose_roles(tier, choice)
+    found = contradictions.of_host(settings, roles, hardware, catalog)
+    if found:
+        raise ProvisionError([_accuse(host, name, decided[name].source, fact, hint) for name, fact, hint in found])
+    return HostPlan(
+        host=host,
+        tier=tier.name,
+        os=hardware.os,
+        roles=roles,
+        frameworks=Frameworks(str(settings["python_ml_torch_backend"]), str(settings["python_ml_python"])),
+        settings=settings,
+        reasons=tuple(_reasons(hardware.os, tier, roles, decided, catalog)),
+        shortfalls=comparison.shortfalls(tier, hardware),
+        not_managed_yet=tier.not_managed_yet,
+        warnings=(*comparison.warnings(tier, hardware), *_strangers(layers, catalog)),
+    )
+
+
+def check(
+    host: str, tier: Tier, layers: Sequence[Layer], catalog: Catalog, choice: RoleChoice = RoleChoice()
+) -> list[Refusal]:
+    """Every fault of the input that shows before the host is looked at."""
+    refusals: list[Refusal] = []
+    try:
+        choose_roles(tier, choice)
+    except ProvisionError as error:
+        refusals += error.refusals
+    for source, values in layers:
+        refusals += catalog.settings.validate(catalog.settings.known(values), _label(host, source))
+    if not refusals:
+        every: dict[str, Decision] = {}
+        for source, values in ((f"tier {tier.name}", tier.settings), *layers):
+            every |= {name: Decision(value, "", source) for name, value in catalog.settings.known(values).items()}
+        given = {name: decision.value for name, decision in every.items()}
+        found = contradictions.of_settings({**catalog.settings.defaults(), **given})
+        refusals += [
+            _accuse(host, name, every[name].source if name in every else "catalogue", fact, hint)
+            for name, fact, hint in found
+        ]
+    return refusals
+
+
+def choose_roles(tier: Tier, choice: RoleChoice) -> tuple[str, ...]:
+    """The tier's roles, narrowed by `--only` and `--skip`, in the tier's order.
+
+    Raises:
+        ProvisionError: roles the tier does not have, a role in both, or none left.
+    """
+    refusals = []
+    for option, names in (("--only", choice.only), ("--skip", choice.skip)):
+        for name in names:
+            if name not in tier.roles:
+                hint = did_you_mean(name, tier.roles, f"use {', '.join(tier.roles)}")
+                refusals.append(Refusal(f"{option} {name}", f"is no role of the tier {tier.name}", hint))
+    for name in sorted(set(choice.only) & set(choice.skip)):
+        refusals.append(Refusal(f"role {name}", "is both in --only and in --skip", "name it in one of the two"))
+    roles = tuple(role for role in tier.roles if role not in choice.skip and (not choice.only or role in choice.only))
+    if not roles and not refusals:
+        refusals.append(Refusal("--skip", "leaves no role to apply", "skip fewer of them"))
+    if refusals:
+        raise ProvisionError(refusals)
+    return roles
+
+
+def _system_faults(host: str, system: OperatingSystem, catalog: Catalog) -> list[Refusal]:
+    found = []
+    if _distribution(system, catalog) is None:
+        names = ", ".join(f"{known.id.capitalize()} {known.version}" for known in catalog.distributions)
+        fact = f"runs {system.id} {system.version}, which is not supported"
+        found.append(Refusal(host, fact, f"install one of {names}"))
+    if system.architecture not in catalog.architectures:
+        fact = f"is a {system.architecture} machine, which is not supported"
+        found.append(Refusal(host, fact, f"use a machine of {' or '.join(catalog.architectures)}"))
+    return found
+
+
+def _distribution(system: OperatingSystem, catalog: Catalog) -> Distribution | None:
+    matching = (known for known in catalog.distributions if (known.id, known.version) == (system.id, system.version))
+    return next(matching, None)
+
+
+def _decide(hardware: Hardware, layers: Sequence[Layer], catalog: Catalog) -> dict[str, Decision]:
+    """Every setting's value by precedence. A role variable that somebody sets beats what `mirrors` says about it."""
+    registry = catalog.settings
+    decided = {name: Decision(value, "the role's default", "catalogue") for name, value in registry.defaults().items()}
+    for source, values in (("catalogue", {MIRRORS: registry.mirrors()}), *layers):
+        for name, key, value in role_variables(values.get(MIRRORS, {})):
+            decided[name] = Decision(value, f"{key} stands for it", source)
+    decided |= _from_hardware(hardware, catalog)
+    if any("docker_log_driver" in values for _, values in layers):
+        because = "the driver was chosen, and the default options are json-file's"
+        decided["docker_log_options"] = Decision({}, because, "catalogue")
+    for source, values in layers:
+        for name, value in registry.known(values).items():
+            if name != MIRRORS:
+                decided[name] = Decision(value, "set", source)
+    return decided
+
+
+def _from_hardware(hardware: Hardware, catalog: Catalog) -> dict[str, Decision]:
+    build, because = _torch_build(hardware, catalog)
+    python, python_because = _python(hardware.os, build, catalog)
+    return {
+        "python_ml_torch_backend": Decision(build.backend, because, "hardware"),
+        "python_ml_python": Decision(python, python_because, "hardware"),
+    }
+
+
+def _torch_build(hardware: Hardware, catalog: Catalog) -> tuple[TorchBuild, str]:
+    gpus = comparison.nvidia(hardware)
+    cpu = next(build for build in catalog.torch if not build.gpu)
+    cuda = next((build for build in catalog.torch if build.gpu), None)
+    if not gpus:
+        return cpu, "there is no NVIDIA GPU, so torch computes on the CPU"
+    if cuda is None:
+        return cpu, f"{gpus[0].name} is there, but no CUDA build is locked yet, so torch computes on the CPU"
+    return cuda, f"{gpus[0].name} is there"
+
+
+def _python(system: OperatingSystem, build: TorchBuild, catalog: Catalog) -> tuple[str, str]:
+    version = comparison.system_python(system, catalog)
+    if version in build.pythons:
+        return "system", f"the system's Python {version} is one that the torch {build.version} lock covers"
+    covered = f"{build.pythons[0]} to {build.pythons[-1]}"
+    return catalog.managed_python, f"the system's Python is {version}; the torch {build.version} lock covers {covered}"
+
+
+def _reasons(
+    system: OperatingSystem, tier: Tier, roles: Sequence[str], decided: Mapping[str, Decision], catalog: Catalog
+) -> Iterator[Reason]:
+    known = _distribution(system, catalog)
+    note = known.note if known and known.note else "supported"
+    yield Reason("distribution", f"{system.id} {system.version}", note, "hardware")
+    narrowed = tuple(roles) != tier.roles
+    because = "what --only and --skip leave of the tier's" if narrowed else "the tier's"
+    yield Reason("roles", ", ".join(roles), because, "--only/--skip" if narrowed else f"tier {tier.name}")
+    for name, decision in decided.items():
+        if decision.source != "catalogue":
+            secret = catalog.settings.settings[name].secret
+            yield Reason(name, "(secret)" if secret else show(decision.value), decision.because, decision.source)
+
+
+def _label(host: str, source: str) -> str:
+    return f"inventory {host}" if source == "inventory" else source
+
+
+def _accuse(host: str, name: str, source: str, fact: str, hint: str) -> Refusal:
+    """A contradiction, laid at the door of the layer that set the value."""
+    return Refusal(f"{_label(host, source)} {name}", fact, hint)
+
+
+def _strangers(layers: Sequence[Layer], catalog: Catalog) -> Iterator[str]:
+    for source, values in layers:
+        for name, hint in catalog.settings.strangers(values).items():
+            yield f"{source}: {name} is not a setting and does nothing; {hint}"
