@@ -78,7 +78,6 @@ def fold(events: Iterable[Event]) -> Report:
         _take(run, event)
     outcomes = tuple(_outcome(run, host) for host in run.hosts.values())
     start, end = run.started, run.finished
-    refusals = (*run.refused, *(refusal for host in run.hosts.values() for refusal in host.refused))
     steps = (*(end.next_steps if end else ()), *_next_steps(run, outcomes))
     return Report(
         verb=run.verb,
@@ -89,7 +88,7 @@ def fold(events: Iterable[Event]) -> Report:
         check_mode=bool(start and start.check_mode),
         interrupted=run.interrupted,
         hosts=outcomes,
-        refusals=tuple(dict.fromkeys(refusals)),
+        refusals=tuple(dict.fromkeys(run.refused)),
         next_steps=tuple(dict.fromkeys(steps)),
     )
 
@@ -132,6 +131,7 @@ def _outcome(run: _Run, host: _Host) -> HostOutcome:
         tasks=tuple(host.tasks),
         checks=tuple(host.checks),
         failure=failure,
+        refusals=tuple(dict.fromkeys(host.refused)),
         hardware=host.hardware,
         plan=host.plan,
     )
@@ -184,15 +184,13 @@ def _unproved(run: _Run, host: _Host) -> Refusal | None:
 def _unchecked(run: _Run, host: _Host) -> str | None:
     """What no check ran for although one should have, as the end of a sentence; None where there is no such gap."""
     start = run.started
-    if run.verb == "verify":
-        return None if host.checks else " at all"
-    if not start or start.check_mode or not start.proves or not host.tasks:
+    if not start or start.check_mode or not start.proves or not (host.tasks or run.verb == "verify"):
         return None
-    applied = dict.fromkeys(task.role for task in host.tasks if host.plan and task.role in host.plan.roles)
-    without = [role for role in applied if role not in {check.role for check in host.checks}]
-    if without:
-        return f" for {', '.join(without)}"
-    return None if host.checks else " at all"
+    if not host.checks:
+        return " at all"
+    checked = {check.role for check in host.checks}
+    without = [role for role in host.plan.roles if role not in checked] if host.plan else []
+    return f" for {', '.join(without)}" if without else None
 
 
 def _failed_task(run: _Run, host: _Host) -> Refusal | None:
@@ -234,23 +232,27 @@ def _next_steps(run: _Run, outcomes: tuple[HostOutcome, ...]) -> list[str]:
     names: dict[HostState, list[str]] = {}
     for outcome in outcomes:
         names.setdefault(outcome.state, []).append(outcome.host)
-    steps = []
-    if "failed" in names:
-        steps.append(f"see every task and its message: provision show {run.id}")
-        steps.append(f"when it is mended, run again: {_again(run, *names['failed'])}")
-    if "unreachable" in names:
-        steps.append(f"when {' and '.join(names['unreachable'])} can be reached: {_again(run, *names['unreachable'])}")
+    steps = [f"see every task and its message: provision show {run.id}"] if "failed" in names else []
+    if when := _when_to_run_again(run, names):
+        steps.append(f"run again {', and '.join(when)}: {_again(run)}")
     if "unproved" in names:
         steps.append(f"when it is mended, prove it: {_command(run, 'verify', *names['unproved'])}")
-    if "interrupted" in names:
-        steps.append(f"go on where it stopped: {_again(run, *names['interrupted'])}")
-    if run.refused or "refused" in names:
-        steps.append(f"when the input is mended, run again: {_again(run)}")
-    elif "planned" in names and not run.interrupted:
+    if "planned" in names and not when:
         short = any(outcome.plan and outcome.plan.shortfalls for outcome in outcomes)
         accept = " --accept-hardware" if short and "--accept-hardware" not in _argv(run) else ""
         steps.append(f"make it so: {_command(run, 'apply', *names['planned'])}{accept}")
     return steps
+
+
+def _when_to_run_again(run: _Run, names: dict[HostState, list[str]]) -> list[str]:
+    when = []
+    if run.refused or "refused" in names:
+        when.append("when the input is mended")
+    if "failed" in names:
+        when.append("when it is mended")
+    if "unreachable" in names:
+        when.append(f"when {' and '.join(names['unreachable'])} can be reached")
+    return when or (["to go on where it stopped"] if "interrupted" in names else [])
 
 
 def _argv(run: _Run) -> tuple[str, ...]:
@@ -258,15 +260,16 @@ def _argv(run: _Run) -> tuple[str, ...]:
 
 
 def _again(run: _Run, *hosts: str) -> str:
-    return _command(run, run.verb, *hosts)
+    """The run's own command line once more, where it is known."""
+    argv = _argv(run)
+    return shlex.join(["provision", *argv]) if run.verb in argv else _command(run, run.verb, *hosts)
 
 
 def _command(run: _Run, verb: str, *hosts: str) -> str:
-    """The run's own command line where it is known, for `verb`; else one for the hosts."""
+    """The run's own command line turned to `verb`, where it is known; else one for the hosts."""
     argv = _argv(run)
     if run.verb in argv:
-        words = argv[argv.index(run.verb) + 1 :]
-        return shlex.join(["provision", verb, *(words if verb == run.verb else _carried(words, verb))])
+        return shlex.join(["provision", verb, *_carried(argv[argv.index(run.verb) + 1 :], verb)])
     tier = ["--tier", run.started.tier] if run.started and run.started.tier else []
     return shlex.join(["provision", verb, *tier, *(hosts or tuple(run.hosts))])
 

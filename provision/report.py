@@ -29,6 +29,7 @@ class HostOutcome:
     tasks: tuple[TaskFinished, ...] = ()
     checks: tuple[CheckFinished, ...] = ()
     failure: Refusal | None = None
+    refusals: tuple[Refusal, ...] = ()  # every reason where the state is `refused`; `failure` is the first of them
     hardware: Hardware | None = None
     plan: HostPlan | None = None
 

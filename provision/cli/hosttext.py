@@ -59,10 +59,12 @@ def _counts(outcome: HostOutcome, report: Report) -> str:
 
 def _body(page: Page, outcome: HostOutcome, report: Report, *, verbose: bool) -> None:
     most = None if verbose else GLANCE
-    if outcome.failure:
-        page.paragraph(outcome.failure.fact, indent=2, style=STATE_STYLES[outcome.state], most=most)
-        if not any(step.endswith(outcome.failure.hint) for step in report.next_steps):
-            page.line(outcome.failure.hint, indent=2)
+    for refusal in outcome.refusals or ((outcome.failure,) if outcome.failure else ()):
+        if refusal not in report.refusals:  # those are about the whole run and stand below the hosts
+            told = refusal.fact if refusal.subject == outcome.host else str(refusal)
+            page.paragraph(told, indent=2, style=STATE_STYLES[outcome.state], most=most)
+            if not any(step.endswith(refusal.hint) for step in report.next_steps):
+                page.line(refusal.hint, indent=4)
     for check in outcome.checks:
         if check.state != "passed":
             _check(page, check, most)
@@ -88,7 +90,7 @@ def _tasks(page: Page, outcome: HostOutcome, report: Report, *, verbose: bool) -
     for task in shown:
         style = {"changed": YELLOW, "failed": RED, "unreachable": RED}.get(task.state, "")
         word = "would change" if report.check_mode and task.state == "changed" else task.state
-        page.line((f"{word:<12}", style), f"{task.role}: {task.task}  ", (duration(task.seconds), DIM), indent=2)
+        page.line((f"{word:<12}  ", style), f"{task.role}: {task.task}  ", (duration(task.seconds), DIM), indent=2)
         if verbose and task.message:
             page.paragraph(task.message, indent=4)
         if task.diff:
@@ -96,7 +98,7 @@ def _tasks(page: Page, outcome: HostOutcome, report: Report, *, verbose: bool) -
     if verbose:
         for check in outcome.checks:
             if check.state == "passed":
-                page.line(("passed      ", GREEN), f"{check.role}/{check.check}", indent=2)
+                page.line(("passed        ", GREEN), f"{check.role}/{check.check}", indent=2)
 
 
 def _decisions(page: Page, outcome: HostOutcome, *, verbose: bool) -> None:

@@ -21,7 +21,7 @@ def junit(report: Report) -> str:
     for outcome in report.hosts:
         suite = _suite(root, outcome.host, report)
         _host_cases(suite, outcome)
-    if report.refusals and not report.hosts:
+    if report.refusals:
         suite = _suite(root, "provision", report)
         for refusal in report.refusals:
             _case(suite, "provision", refusal.subject, "error", f"{refusal}\n{refusal.hint}")
@@ -45,8 +45,10 @@ def _host_cases(suite: ET.Element, outcome: HostOutcome) -> None:
     for task in failed:
         _case(suite, task.role, f"task: {task.task}", "failed", task.message, task.seconds)
     told = failed or any(check.state != "passed" for check in outcome.checks)
-    if outcome.failure and (outcome.state not in ("failed", "unproved") or not told):
-        _case(suite, "provision", outcome.state, "error", f"{outcome.failure}\n{outcome.failure.hint}")
+    if outcome.state in ("failed", "unproved") and told:
+        return
+    for refusal in outcome.refusals or ((outcome.failure,) if outcome.failure else ()):
+        _case(suite, "provision", outcome.state, "error", f"{refusal}\n{refusal.hint}")
 
 
 def _case(suite: ET.Element, classname: str, name: str, state: str, message: str, seconds: float = 0.0) -> None:

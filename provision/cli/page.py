@@ -9,8 +9,8 @@ from provision.redact import redact
 
 BOLD, DIM, GREEN, YELLOW, RED = "1", "2", "32", "33", "31"
 
-# C0 without tab, DEL and C1: terminal escapes begin with one of these.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Whole terminal escapes (CSI, OSC), then whatever else of C0 without tab and newline, DEL and C1.
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _WIDEST = 44
 
 Segment = str | tuple[str, str]

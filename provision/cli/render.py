@@ -33,6 +33,10 @@ COLUMNS = {
     "images": ("name", "summary"),
 }
 
+# Entries of `Report.data` that any run on hosts may have: wall seconds of its phases, that it is still going on, and
+# why the history does not keep it.
+ABOUT_THE_RUN = ("seconds", "running", "history")
+
 STYLES = {
     "good": GREEN, "ok": GREEN, "limited": YELLOW, "running": YELLOW, "interrupted": YELLOW, "unproved": YELLOW,
     "unreachable": YELLOW, "bad": RED, "failed": RED, "refused": RED, "halted": RED,
@@ -47,9 +51,12 @@ def text(report: Report, *, color: bool = False, verbose: bool = False) -> str:
         page.gap()
     hosttext.hosts(page, report, verbose=verbose)
     for key, value in report.data.items():
-        if key != "running":
+        if key not in ABOUT_THE_RUN:
             page.gap()
             _data(page, key, value)
+    if report.data.get("history"):
+        page.gap()
+        page.line(("warning: ", YELLOW), f"this run is {report.data['history']}")
     _refusals(page, report)
     if report.next_steps:
         page.gap()
@@ -90,6 +97,7 @@ def _host(outcome: HostOutcome) -> dict[str, Any]:
     return {
         "host": outcome.host,
         "state": outcome.state,
+        "refusals": codec.to_data(outcome.refusals),
         "failure": codec.to_data(outcome.failure) if outcome.failure else None,
         "task_counts": {state: tasks[state] for state in ("ok", "changed", "failed", "skipped", "unreachable")},
         "check_counts": {state: checks[state] for state in ("passed", "failed", "skipped", "error")},
@@ -118,7 +126,8 @@ def _headline(report: Report) -> str:
     parts += [f"tier {report.tier}"] if report.tier else []
     parts += [f"{count} host{'' if count == 1 else 's'}"]
     if report.finished > report.started > 0:
-        parts.append(hosttext.duration(report.finished - report.started))
+        phases = ", ".join(f"{name} {hosttext.duration(took)}" for name, took in report.data.get("seconds", {}).items())
+        parts.append(hosttext.duration(report.finished - report.started) + (f" ({phases})" if phases else ""))
     parts += [f"run {report.run}"] if report.run else []
     return ", ".join(parts) + (", still running" if report.data.get("running") else "")
 
@@ -128,17 +137,17 @@ def _meaning(report: Report) -> str:
         return "foretold; nothing was changed"
     if report.exit_code == 0 and report.hosts and all(outcome.state == "planned" for outcome in report.hosts):
         return "planned; nothing was changed"
+    if report.exit_code == 2 and not any(outcome.tasks for outcome in report.hosts):
+        return "the input is wrong; nothing was touched"
     if report.exit_code == 1 and not report.hosts:
         return "not everything is sound"
     return MEANING[report.exit_code]
 
 
 def _refusals(page: Page, report: Report) -> None:
-    told = {outcome.failure for outcome in report.hosts}
-    left = [refusal for refusal in report.refusals if refusal not in told]
-    if left:
+    if report.refusals:
         page.gap()
-    for refusal in left:
+    for refusal in report.refusals:
         page.paragraph(str(refusal), indent=0, style=RED)
         page.line(refusal.hint, indent=2)
 
