@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from provision.catalog import load_catalog
+from provision.catalog import Catalog
 from provision.engine.preflight import Found, Requirements, Unfit, preflight
 from provision.engine.probe import probe
 from provision.errors import ProvisionError
@@ -14,7 +14,7 @@ from provision.events import HostLooked, HostPlanned, HostUnreachable, InputReje
 from provision.model import Hardware, Host, HostPlan, Refusal
 from provision.operations.request import Input, Request
 from provision.operations.run import Run
-from provision.resolve import Wishes, resolve
+from provision.resolve import resolve
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,20 @@ class Planned:
 def look_and_plan(run: Run, request: Request, given: Input, *, install_python: bool = False) -> dict[str, Planned]:
     """The hosts that can be worked on, by name; of the others the events say why not."""
     with run.phase("look"):
-        looked = preflight(run.workspace, _requirements(), request.secrets.become_password, install_python)
+        looked = preflight(run.workspace, _requirements(given.catalog), request.secrets.become_password, install_python)
         for unfit in looked.values():
             if isinstance(unfit, Unfit):
                 _reject(run, unfit)
         fit = {name: found for name, found in looked.items() if isinstance(found, Found)}
         hardware = _probe_all(run, fit)
     with run.phase("plan"):
-        plans = {host.name: _plan(run, request, given, host, hardware[host.name])
+        plans = {host.name: _plan(run, given, host, hardware[host.name])
                  for host in given.hosts if host.name in hardware}  # fmt: skip
     return {name: Planned(fit[name], plan) for name, plan in plans.items() if plan}
 
 
-def _requirements() -> Requirements:
-    supported = load_catalog().distributions
-    return Requirements(distributions=frozenset((distribution.id, distribution.version) for distribution in supported))
+def _requirements(catalog: Catalog) -> Requirements:
+    return Requirements(distributions=frozenset((known.id, known.version) for known in catalog.distributions))
 
 
 def _reject(run: Run, unfit: Unfit) -> None:
@@ -75,10 +74,9 @@ def _probe_all(run: Run, fit: Mapping[str, Found]) -> dict[str, Hardware]:
     return hardware
 
 
-def _plan(run: Run, request: Request, given: Input, host: Host, hardware: Hardware) -> HostPlan | None:
-    wishes = Wishes(inventory=host.variables, sets=given.sets, only=request.only, skip=request.skip)
+def _plan(run: Run, given: Input, host: Host, hardware: Hardware) -> HostPlan | None:
     try:
-        plan = resolve(host.name, hardware, given.tiers[host.name], wishes)
+        plan = resolve(host.name, hardware, given.tiers[host.name], given.layers(host), given.catalog, given.choice)
     except ProvisionError as error:
         run.emit(InputRejected(run.id, error.refusals, host.name))
         return None

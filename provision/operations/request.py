@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from provision.catalog import load_tier
+from provision.catalog import Catalog, load_catalog, load_tier
 from provision.errors import ProvisionError
 from provision.inventory import parse_target, read_inventory
 from provision.model import Host, Refusal, Tier
-from provision.settings import load_registry, parse_set
+from provision.resolve import Layer, RoleChoice, check
+from provision.settings import parse_set
 
 T = TypeVar("T")
 
@@ -53,6 +54,12 @@ class Input:
     hosts: tuple[Host, ...]
     tiers: Mapping[str, Tier]
     sets: Mapping[str, Any]
+    catalog: Catalog
+    choice: RoleChoice
+
+    def layers(self, host: Host) -> tuple[Layer, ...]:
+        """Where a host's settings come from above its tier, the last word last."""
+        return (("inventory", host.variables), ("--set", self.sets))
 
 
 class Faults:
@@ -85,15 +92,15 @@ def read_request(request: Request) -> Input:
         ProvisionError: every fault of the input at once.
     """
     faults = Faults()
-    both = sorted(set(request.only) & set(request.skip))
-    faults.add(
-        Refusal(f"role {role}", "is both in --only and in --skip", "name it in one of the two") for role in both
-    )
-    sets = faults.take(lambda: parse_set(request.sets, load_registry()), {})
+    catalog = load_catalog()
+    sets = faults.take(lambda: parse_set(request.sets, catalog.settings), {})
     hosts = _hosts(request, faults)
-    tiers = _tiers(request, hosts, faults)
+    given = Input(hosts, _tiers(request, hosts, faults), sets, catalog, RoleChoice(request.only, request.skip))
+    for host in hosts:
+        if host.name in given.tiers:
+            faults.add(check(host.name, given.tiers[host.name], given.layers(host), catalog, given.choice))
     faults.end()
-    return Input(hosts=hosts, tiers=tiers, sets=sets)
+    return given
 
 
 def _hosts(request: Request, faults: Faults) -> tuple[Host, ...]:
@@ -105,8 +112,9 @@ def _hosts(request: Request, faults: Faults) -> tuple[Host, ...]:
     for target in request.targets:
         hosts += faults.take(lambda target=target: (parse_target(target),), ())  # type: ignore[misc]
     if request.inventories:
+        secrets = request.secrets
         hosts += faults.take(
-            lambda: read_inventory(request.inventories, request.limit, request.secrets.vault_files), ()
+            lambda: read_inventory(request.inventories, request.limit, secrets.vault_files, secrets.vault_password), ()
         )
     twice = sorted({host.name for host in hosts if sum(other.name == host.name for other in hosts) > 1})
     faults.add(Refusal(f"host {name}", "was named twice", "name it once") for name in twice)
