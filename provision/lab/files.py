@@ -66,7 +66,7 @@ def identity_archive(host_key: Path, login_key: Path) -> bytes:
         _add(archive, "etc/ssh/ssh_host_ed25519_key.pub", public(host_key).read_bytes(), 0o644, 0)
         for user, uid in USERS.items():
             folder = tarfile.TarInfo(f"home/{user}/.ssh")
-            folder.type, folder.mode, folder.uid, folder.gid = tarfile.DIRTYPE, 0o700, uid, uid
+            folder.type, folder.mode, folder.uid, folder.gid = (tarfile.DIRTYPE, 0o700, uid, uid)
             archive.addfile(folder)
             _add(archive, f"home/{user}/.ssh/authorized_keys", public(login_key).read_bytes(), 0o600, uid)
     return buffer.getvalue()

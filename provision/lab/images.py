@@ -31,6 +31,7 @@ class Image:
     """One kind of target: the registry image to start from, or the image it is a layer of, and what makes it."""
 
     name: str
+    summary: str
     script: str
     codename: str
     registry: str = ""
@@ -38,18 +39,30 @@ class Image:
     bootstrap: bool = False
 
 
+def _ubuntu(version: str, codename: str) -> Image:
+    summary = f"Ubuntu {version} from a registry, where one answers"
+    return Image(f"ubuntu-{version}", summary, scripts.FINISH, codename, registry=f"docker.io/library/ubuntu:{version}")
+
+
 def _standin(version: str, codename: str) -> Image:
-    name = f"ubuntu-{version}-standin"
-    return Image(name, scripts.standin(version, codename), CODENAME, parent="debian-12")
+    summary = f"a Debian 12 root that says it is Ubuntu {version}: a stand-in, for code paths only"
+    return Image(f"ubuntu-{version}-standin", summary, scripts.standin(version, codename), CODENAME, parent="debian-12")
+
+
+def _debian() -> Image:
+    summary = "Debian 12 from a registry where one answers, else from this machine's own package sources"
+    registry = "docker.io/library/debian:12"
+    return Image("debian-12", summary, scripts.FINISH, CODENAME, registry=registry, bootstrap=True)
 
 
 IMAGES: Mapping[str, Image] = {
     image.name: image
     for image in (
-        Image("debian-12", scripts.FINISH, CODENAME, registry="docker.io/library/debian:12", bootstrap=True),
-        Image("ubuntu-22.04", scripts.FINISH, "jammy", registry="docker.io/library/ubuntu:22.04"),
-        Image("ubuntu-24.04", scripts.FINISH, "noble", registry="docker.io/library/ubuntu:24.04"),
-        Image("debian-12-bare", scripts.BARE, CODENAME, parent="debian-12"),
+        _debian(),
+        Image("debian-12-bare", "Debian 12 without Python", scripts.BARE, CODENAME, parent="debian-12"),
+        _ubuntu("20.04", "focal"),
+        _ubuntu("22.04", "jammy"),
+        _ubuntu("24.04", "noble"),
         _standin("20.04", "focal"),
         _standin("22.04", "jammy"),
         _standin("24.04", "noble"),

@@ -28,7 +28,7 @@ def controller_mirrors(codename: str = "bookworm") -> dict[str, Any]:
     if python := python_index():
         found["python"] = python
     if endpoint := os.environ.get("HF_ENDPOINT", ""):
-        found["huggingface"] = {"endpoint": endpoint}
+        found["huggingface"] = endpoint
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from provision.errors import ProvisionError, refuse
 from provision.lab import holder, paths
-from provision.lab.system import RUNTIME, Machine, attempt, locked, machine, require, run
+from provision.lab.system import Machine, attempt, locked, machine, require, run
 
 LABEL = "provision.lab"
 NETWORK = "provision-lab"
@@ -29,7 +29,7 @@ CONFIGURATION = """\
 network_backend = "netavark"
 network_config_dir = "{run}/networks"
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "{manager}"
 events_logger = "none"
 runtime = "crun"
 tmp_dir = "{run}/libpod"
@@ -42,12 +42,14 @@ class Podman:
     """Podman on the lab's storage. Every call has a time limit in seconds and refuses when podman fails."""
 
     def __init__(self) -> None:
-        require(*RUNTIME)
+        require()
         self.machine: Machine = machine()
         self._run_root = paths.run_root()
         self._run_root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._configuration = self._run_root / "containers.conf"
-        text = CONFIGURATION.format(run=self._run_root)
+        # Where systemd owns the cgroup tree, podman asks it for a place; elsewhere nobody minds.
+        owned = self.machine.unified_cgroups and Path("/run/systemd/system").exists()
+        text = CONFIGURATION.format(run=self._run_root, manager="systemd" if owned else "cgroupfs")
         if not self._configuration.exists() or self._configuration.read_text() != text:
             self._configuration.write_text(text)
 
@@ -62,7 +64,7 @@ class Podman:
     def start(self, container: str) -> None:
         """Start a created container in a cgroup of its own, where this machine's podman cannot give it one."""
         argv = self._argv(("start", container))
-        if self.machine.needs_holder:
+        if self.machine.own_cgroups:
             script = 'mkdir -p "$0" && echo $$ > "$0/cgroup.procs" && exec "$@"'
             cut = argv.index("podman")
             argv = [*argv[:cut], "sh", "-c", script, f"/sys/fs/cgroup/{_cgroup(container)}", *argv[cut:]]
@@ -75,7 +77,7 @@ class Podman:
         options = ["--systemd=always", "--cap-add=all", "--volume=/proc/sys/net:/proc/sys/net"]
         options += [f"--security-opt={name}" for name in ("seccomp=unconfined", "apparmor=unconfined", "label=disable")]
         options += [f"--device={device}" for device in ("/dev/fuse", "/dev/net/tun") if Path(device).exists()]
-        if self.machine.needs_holder:
+        if self.machine.own_cgroups:
             options += ["--cgroups=disabled"]
         if not self.machine.sys_resource:
             options += ["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
@@ -95,9 +97,7 @@ class Podman:
         """Remove a container, its anonymous volumes and its cgroup; nothing happens when there is none."""
         if self.attempt("container", "exists", container)[0] == 0:
             self.call("rm", "--force", "--time", "0", "--volumes", container, timeout=60)
-        pid = holder.find()
-        if pid is not None:
-            remove_cgroup(holder.cgroup_root(pid) / _cgroup(container))
+        self._remove_cgroup(_cgroup(container))
 
     def ensure_network(self) -> None:
         """Create the lab's bridge on a subnet that this machine has no route to. The caller holds the storage lock."""
@@ -120,9 +120,7 @@ class Podman:
                 for build in builds:
                     self.remove(build)
                 self.attempt("network", "rm", NETWORK)
-                pid = holder.find()
-                if pid is not None:
-                    remove_cgroup(holder.cgroup_root(pid) / _cgroup_base())
+                self._remove_cgroup(_cgroup_base())
                 holder.stop()
                 self._restore_inotify()
         except ProvisionError:
@@ -146,6 +144,14 @@ class Podman:
             INOTIFY.write_text(memory.read_text())
             memory.unlink()
 
+    def _remove_cgroup(self, name: str) -> None:
+        """End what still runs in a cgroup that the lab made, and remove it."""
+        pid = holder.find()
+        if pid is not None:
+            remove_cgroup(holder.cgroup_root(pid) / name)
+        elif self.machine.own_cgroups and not self.machine.needs_holder:
+            remove_cgroup(Path("/sys/fs/cgroup") / name)
+
     def _argv(self, words: Sequence[str]) -> list[str]:
         """The podman command line on the lab's own storage, entered into the holder where one is needed."""
         storage = ["--root", str(paths.cache_root() / "storage"), "--runroot", str(self._run_root / "storage")]
@@ -160,7 +166,7 @@ class Podman:
 
     def _environment(self) -> dict[str, str]:
         """The caller's environment with the lab's podman configuration instead of the user's."""
-        return {**os.environ, "CONTAINERS_CONF": str(self._configuration), "TMPDIR": "/tmp"}  # noqa: S108
+        return {**os.environ, "CONTAINERS_CONF": str(self._configuration)}
 
 
 def storage_lock() -> Path:

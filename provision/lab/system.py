@@ -46,6 +46,11 @@ class Machine:
     sys_resource: bool
 
     @property
+    def own_cgroups(self) -> bool:
+        """Whether the lab has to give each container its cgroup, since crun cannot (it needs CAP_SYS_RESOURCE)."""
+        return self.root and not (self.unified_cgroups and self.sys_resource)
+
+    @property
     def needs_holder(self) -> bool:
         """Whether containers need a mount namespace that shows cgroup2 alone."""
         return not self.unified_cgroups
@@ -81,8 +86,8 @@ def faults(tools: Iterable[str] = TOOLS) -> list[Refusal]:
 
 
 def require(*tools: str) -> None:
-    """Refuse, with every fault, when this machine lacks one of these tools or cannot run targets at all."""
-    if found := faults(tools):
+    """Refuse, with every fault, when this machine lacks one of these tools (by default all that a target needs)."""
+    if found := faults(tools or RUNTIME):
         raise ProvisionError(found)
 
 
@@ -119,7 +124,7 @@ def attempt(
         except BaseException:
             _end_session(child)
             raise
-    return child.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
+    return (child.returncode, output.decode(errors="replace"), errors.decode(errors="replace"))
 
 
 def _end_session(child: subprocess.Popen[bytes]) -> None:
