@@ -77,9 +77,10 @@ def preflight(
 
 
 def _password(host: Host, asked: str | None) -> str | None:
-    """The sudo password: what was asked for, else what the inventory (its vault, usually) says."""
+    """The sudo password: as with Ansible, what the inventory says stands above what was asked for."""
     names = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
-    return asked or next((str(host.variables[name]) for name in names if host.variables.get(name)), None)
+    given = next((str(host.variables[name]) for name in names if host.variables.get(name)), None)
+    return given if given and "{{" not in given else asked  # a template is Ansible's to fill in
 
 
 def _look(workspace: Workspace, host: Host, requirements: Requirements, password: str | None) -> Found | Unfit:
