@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from provision.events import (
     CheckFinished,
@@ -91,6 +91,14 @@ def fold(events: Iterable[Event]) -> Report:
         refusals=tuple(dict.fromkeys(run.refused)),
         next_steps=tuple(dict.fromkeys(steps)),
     )
+
+
+def preview(events: Iterable[Event]) -> Report:
+    """What a run that has only looked and planned so far is about to do, for the question before it is done."""
+    told = [replace(event, verb="plan") if isinstance(event, RunStarted) else event for event in events]
+    start = next((event for event in told if isinstance(event, RunStarted)), None)
+    end = [RunFinished(start.run, start.at)] if start else []
+    return replace(fold([*told, *end]), next_steps=())
 
 
 def _take(run: _Run, event: Event) -> None:

@@ -72,7 +72,7 @@ def _body(page: Page, outcome: HostOutcome, report: Report, *, verbose: bool) ->
         _decisions(page, outcome, verbose=verbose)
     elif verbose and outcome.plan:
         _decisions(page, outcome, verbose=True)
-    if outcome.plan:
+    if outcome.plan and outcome.state != "refused":
         _remarks(page, outcome.plan)
     _tasks(page, outcome, report, verbose=verbose)
 
