@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from provision.engine.checks import check
 from provision.engine.converge import ConvergeOptions, converge
 from provision.events import HostUnreachable, InputRejected, TaskFinished
-from provision.fold import fold
+from provision.fold import preview
 from provision.model import Refusal
 from provision.operations.look import Planned, look_and_plan
 from provision.operations.request import Request, read_request
@@ -42,7 +42,7 @@ def apply_hosts(
             _demand_documented_hardware(run, request, planned)
         if not planned or any(isinstance(event, InputRejected) for event in run.events):
             return
-        if confirm and not confirm(fold(run.events)):
+        if confirm and not confirm(preview(run.events)):
             refusal = Refusal("apply", "was declined, nothing was touched", "look closer with: provision plan -v")
             run.emit(InputRejected(run.id, (refusal,)))
             return
