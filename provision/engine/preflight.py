@@ -123,7 +123,7 @@ def _sudo_faults(host: Host, seen: Mapping[str, str]) -> list[Refusal]:
     elif mode == "refused" and any(words in said for words in _WRONG_PASSWORD):
         fact, hint = f"refuses the sudo password of {user}", "run again with --ask-become-pass and type it anew"
     else:
-        fact, hint = f"refuses sudo to {user}: {said}", f"try: ssh {host.name} sudo -v"
+        fact, hint = f"refuses sudo to {user}: {said}", f"try: {ssh.command_line(host)} sudo -v"
     return [Refusal(host.name, fact, hint)]
 
 
@@ -140,11 +140,11 @@ def _box_faults(host: Host, seen: Mapping[str, str], requirements: Requirements,
         free = seen.get(f"free {folder}", "")
         if free.isdigit() and int(free) * 1024 < least:
             fact = f"has {_size(int(free) * 1024)} free on {folder}, and {_size(least)} are needed"
-            told.append((fact, f"see what fills it: ssh {host.name} 'sudo du -xh {folder} | sort -h | tail'"))
+            told.append((fact, f"see what fills it: {ssh.command_line(host)} 'sudo du -xh {folder} | sort -h | tail'"))
     if abs(skew) > requirements.clock_skew:
         side = "ahead of" if skew > 0 else "behind"
         fact = f"has a clock that is {_span(abs(skew))} {side} this machine's"
-        told.append((fact, f"set it: ssh {host.name} sudo date -u -s @$(date +%s)"))
+        told.append((fact, f"set it: {ssh.command_line(host)} sudo date -u -s @$(date +%s)"))
     version = seen.get("python_version")
     if version and tuple(map(int, version.split("."))) < OLDEST_PYTHON:
         fact = f"has Python {version} at {seen['python']}, and 3.8 is the oldest that works"
@@ -187,7 +187,9 @@ def _install_python(workspace: Workspace, found: Found, requirements: Requiremen
         return Unfit(found.host, (trouble.refusal,), trouble.unreachable)
     said = [line for line in answer.err.splitlines() if line.startswith("E:")] or answer.err.splitlines() or ["?"]
     fact = f"lacks {' and '.join(found.missing)}, and installing failed: {said[0].removeprefix('E:').strip()}"
-    hint = f"mend its package sources, or install by hand: ssh {found.host.name} sudo apt-get install {packages}"
+    hint = (
+        f"mend its package sources, or install by hand: {ssh.command_line(found.host)} sudo apt-get install {packages}"
+    )
     return Unfit(found.host, (Refusal(found.host.name, fact, hint),))
 
 

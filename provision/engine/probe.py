@@ -41,7 +41,7 @@ def probe(workspace: Workspace, found: Found) -> Hardware:
     except ValueError:
         workspace.log(f"{found.host.name}: probe ended with {answer.code}\n{answer.out}\n{answer.err}")
         last = (answer.err.strip().splitlines() or [f"code {answer.code}"])[-1]
-        hint = f"try: ssh {found.host.name} sudo true"
+        hint = f"try: {ssh.command_line(found.host)} sudo true"
         raise refuse(found.host.name, f"did not tell its hardware: {last}", hint) from None
     return codec.from_data(Hardware, data, f"hardware of {found.host.name}")
 

@@ -76,17 +76,36 @@ def settings(workspace: Workspace, host: Host) -> dict[str, str]:
     return found
 
 
+def trust_target(host: Host) -> str:
+    """The host as `provision trust` takes it."""
+    name = host.address or host.name
+    if host.port in (None, 22):
+        return name
+    return f"[{name}]:{host.port}" if ":" in name else f"{name}:{host.port}"
+
+
+def command_line(host: Host) -> str:
+    """The host as one tries it by hand."""
+    user = f"{host.user}@" if host.user else ""
+    port = f" -p {host.port}" if host.port not in (None, 22) else ""
+    return f"ssh{port} {user}{host.address or host.name}"
+
+
 def explain(workspace: Workspace, host: Host, answer: Answer) -> Trouble:
     """Name what stopped ssh, from what it printed."""
     known = settings(workspace, host)
-    said = "\n".join(line for line in answer.err.splitlines() if not _NOISE.search(line))
+    said = _without_noise(answer.err)
+    if _LOST_VOICE.search(said) and known.get("proxyjump", known.get("proxycommand", "none")) != "none":
+        said = _without_noise(_ask_proxy(workspace, host)) or said
     if answer.timed_out and not said:
-        return _trouble(host, f"did not finish within {answer.seconds:.0f} s", f"look at it: ssh {host.name}", True)
+        return _trouble(
+            host, f"did not finish within {answer.seconds:.0f} s", f"look at it: {command_line(host)}", True
+        )
     for fault in _FAULTS:
         if match := re.search(fault.pattern, said, re.MULTILINE):
             return _tell(host, known, fault, match)
     last = said.splitlines()[-1].strip() if said.strip() else f"ssh ended with code {answer.code}"
-    return _trouble(host, f"cannot be reached by ssh: {last}", f"look at it: ssh -v {host.name}", True)
+    return _trouble(host, f"cannot be reached by ssh: {last}", f"look at it: {command_line(host)} -v", True)
 
 
 @dataclass(frozen=True)
@@ -102,12 +121,15 @@ class _Fault:
 # ssh says these beside the real trouble.
 _NOISE = re.compile(r"^(ControlSocket .* already exists|mux_client_|Warning: Permanently added|Pseudo-terminal )")
 
+# What is left when a proxy has failed: with ControlPersist ssh closes the proxy's stderr.
+_LOST_VOICE = re.compile(r"kex_exchange_identification|UNKNOWN port 65535")
+
 # The first that matches is told, so causes stand before their consequences.
 _FAULTS = (
     _Fault(
         r"(?s)REMOTE HOST IDENTIFICATION HAS CHANGED.*?ost key for (?P<named>\S+) has changed",
         "shows another host key than the one you trusted: it was installed anew, or somebody stands between you and it",
-        "compare the new key on the host's console; only if you know why it changed: provision trust --replace {named}",
+        "compare the new key on the host's console; only if you know why it changed: provision trust --replace {trust}",
         False,
     ),
     _Fault(
@@ -119,10 +141,10 @@ _FAULTS = (
     _Fault(
         r"No (?P<kind>\S+) host key is known for (?P<named>\S+)",
         "has a host key that is not trusted yet",
-        "provision trust {named}",
+        "provision trust {trust}",
         False,
     ),
-    _Fault(r"^Host key verification failed", "has a host key that is not trusted", "provision trust {named}", False),
+    _Fault(r"^Host key verification failed", "has a host key that is not trusted", "provision trust {trust}", False),
     _Fault(
         r"[Cc]ould not resolve hostname (?P<named>\S+?):",
         "does not resolve to an address",
@@ -137,20 +159,26 @@ _FAULTS = (
     ),
     _Fault(
         r"open failed: connect failed: (?P<why>.*)",
-        "is not reached from {jump}: {why}",
+        "cannot be reached from {jump}: {why}",
+        "check the address and port of {name} as {jump} sees them",
+        True,
+    ),
+    _Fault(
+        r"[Ss]tdio forwarding (request )?failed",
+        "cannot be reached from {jump}",
         "check the address and port of {name} as {jump} sees them",
         True,
     ),
     _Fault(
         r"connect to host (?P<named>\S+) port (?P<port>\d+): Connection refused",
         "refuses connections on port {port}",
-        "is sshd running there, and is the port right? try: ssh {named}",
+        "is sshd running there, and is the port right? try: {ssh}",
         True,
     ),
     _Fault(
         r"connect to host (?P<named>\S+) port (?P<port>\d+): (Connection|Operation) timed out",
         "does not answer on port {port}",
-        "is it switched on, is the address right, does a firewall stand between? try: ssh {named}",
+        "is it switched on, is the address right, does a firewall stand between? try: {ssh}",
         True,
     ),
     _Fault(
@@ -180,7 +208,7 @@ _FAULTS = (
     _Fault(
         r"^(?P<user>\S+)@(?P<named>\S+): Permission denied \((?P<methods>.*)\)",
         "refuses the login of {user} (it accepts: {methods})",
-        "check the user and the key: ssh {named}; to put your key there: ssh-copy-id {named}",
+        "check the user and the key: {ssh} (ssh-copy-id puts a key there)",
         False,
     ),
     _Fault(
@@ -190,21 +218,21 @@ _FAULTS = (
         False,
     ),
     _Fault(
-        r"(?P<why>.*(line \d+: |Bad configuration option|Bad owner or permissions).*)",
-        "cannot be tried: your ssh configuration has a fault: {why}",
-        "mend that line",
-        False,
-    ),
-    _Fault(
         r"^(bash|sh|zsh|/\S+): .*(not found|No such file)",
         "is reached through a ProxyCommand that does not exist on this machine",
         "install the command, or change ProxyCommand in ~/.ssh/config",
         False,
     ),
     _Fault(
+        r"(?P<why>.*(line \d+: |Bad configuration option|Bad owner or permissions).*)",
+        "cannot be tried: your ssh configuration has a fault: {why}",
+        "mend that line",
+        False,
+    ),
+    _Fault(
         r"timed out during banner exchange|kex_exchange_identification|banner line contains invalid|Bad packet length",
         "answers on port {port}, but not as an SSH server",
-        "is the port right, or is its sshd refusing new connections (MaxStartups, TCP wrappers)? try: ssh -v {name}",
+        "is the port right, or is its sshd refusing new connections (MaxStartups, TCP wrappers)? try: {ssh} -v",
         True,
     ),
     _Fault(
@@ -224,11 +252,34 @@ def _tell(host: Host, known: dict[str, str], fault: _Fault, match: re.Match[str]
     own = {host.name, host.address, known.get("hostname"), known.get("hostkeyalias")}
     by_way = "named" in found and named not in own and ("proxyjump" in known or "proxycommand" in known)
     words = {"port": known.get("port", "22"), "name": host.name, "jump": jump, **found}
-    words["named"] = named if by_way else host.name
+    words |= (
+        {"named": named, "trust": named, "ssh": f"ssh {named}"}
+        if by_way
+        else {
+            "named": host.name,
+            "trust": trust_target(host),
+            "ssh": command_line(host),
+        }
+    )
     fact = fault.fact.format(**words)
     if by_way:
         fact = f"is reached through {named}, which {fact}"
     return _trouble(host, fact, fault.hint.format(**words), fault.unreachable)
+
+
+def _ask_proxy(workspace: Workspace, host: Host) -> str:
+    """Try once more without sharing a connection, for what the proxy has to say."""
+    alone = ["-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "ControlPersist=no"]
+    argv = ["ssh", "-F", str(workspace.ssh_config), *alone, "-T", "--", host.name, "true"]
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=30, check=False, env=_environment())
+    except subprocess.TimeoutExpired as error:
+        return _text(error.stderr)
+    return _text(done.stderr)
+
+
+def _without_noise(err: str) -> str:
+    return "\n".join(line for line in err.splitlines() if not _NOISE.search(line))
 
 
 def _trouble(host: Host, fact: str, hint: str, unreachable: bool) -> Trouble:

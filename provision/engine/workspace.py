@@ -57,19 +57,22 @@ Host *
 class Workspace:
     """The files of one run over `hosts`, as a context manager.
 
-    `directory` is kept after the run and only ever receives redacted text; None keeps nothing. `runtime` holds
-    sockets, secrets and Ansible's own artifacts, and is removed. `user_config` stands in for ~/.ssh/config.
+    `run` is the id its events carry. `directory` is kept after the run and only receives redacted text; None keeps
+    nothing. `runtime` holds sockets, secrets and Ansible's own artifacts, and is removed. `user_config` stands in for
+    ~/.ssh/config.
     """
 
     def __init__(
         self,
         hosts: Collection[Host],
         directory: Path | None = None,
+        run: str = "",
         user_config: Path | None = None,
         connect_timeout: int = 10,
     ) -> None:
         self.hosts = tuple(hosts)
         self.directory = directory
+        self.run = run
         self.secrets: set[str] = set()
         self._user_config = user_config or Path.home() / ".ssh" / "config"
         self._connect_timeout = connect_timeout
@@ -166,7 +169,7 @@ def _host_block(host: Host) -> str:
     if host.port:
         lines.append(f"Port {host.port}")
     if host.user:
-        lines.append(f'User "{_plain(host, host.user, "user")}"')
+        lines.append(f"User {_plain(host, host.user, 'user')}")
     if host.identity_file:
         lines.append(f'IdentityFile "{_printable(host, host.identity_file)}"')
     lines += _from_args(host)
@@ -181,7 +184,7 @@ def _pattern(host: Host) -> str:
 
 
 def _plain(host: Host, text: str, what: str) -> str:
-    if not text or not text.isprintable() or any(character in text for character in " \"'\\") or text.startswith("-"):
+    if not text or not text.isprintable() or any(character in text for character in " \"'") or text.startswith("-"):
         raise refuse(f"host {host.name!r}", f"has a {what} that ssh cannot take: {text!r}", _HINT)
     return text
 

@@ -73,7 +73,7 @@ def conduct(verb: Verb, request: Request, given: Input, watcher: Watcher, work: 
     run_id = ledger.begin(verb.name, names, request.tier, request.argv)
     watcher.expect = ledger.expected
     interrupted = False
-    with Workspace(given.hosts, ledger.artifacts(run_id)) as workspace:
+    with Workspace(given.hosts, ledger.artifacts(run_id), run_id) as workspace:
         workspace.hide(*hidden)
         run = Run(run_id, workspace, ledger, watcher)
         run.emit(
