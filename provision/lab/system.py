@@ -120,7 +120,7 @@ def attempt(
             output, errors = child.communicate(data, timeout=timeout)
         except subprocess.TimeoutExpired:
             _end_session(child)
-            return 124, "", f"no end within {timeout:.0f} s"
+            return 124, "", f"no end within {timeout:g} s"
         except BaseException:
             _end_session(child)
             raise
