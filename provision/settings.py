@@ -108,7 +108,7 @@ def load_registry(roles: Path | None = None) -> Registry:
     return Registry(found)
 
 
-def parse_sets(texts: Sequence[str], registry: Registry | None = None) -> dict[str, Any]:
+def parse_set(texts: Sequence[str], registry: Registry | None = None) -> dict[str, Any]:
     """`KEY=VALUE` arguments as one layer of settings, typed by their specs. A dot reaches into a mapping.
 
     Text is taken as it stands (`3.12` stays text); lists and mappings are YAML or JSON.
