@@ -196,11 +196,11 @@ class Ledger:
         left: list[RunRecord] = []
         ended: set[str] = set()
         for record in self.history(KEEP_RUNS):
-            if record.verb != "apply" or record.status == "running":
+            if record.verb != "apply" or "--check" in record.argv:
                 continue
-            if record.status != "interrupted":
+            if record.status in ("ok", "failed", "unproved"):
                 ended.update(record.hosts)
-            elif not ended.issuperset(record.hosts):
+            elif record.status == "interrupted" and not ended.issuperset(record.hosts):
                 left.append(record)
         return left
 

@@ -18,8 +18,10 @@ _PRIVATE_KEY = re.compile(
 )
 # `name=value`, and `name: value` where no further word follows: "asks for a password: use -K" is a sentence.
 _ASSIGNMENT = re.compile(
-    rf"""(?P<name>{_WORDS}["']?\s*(?:=>?|:)\s*)(?P<value>"[^"]*"|'[^']*'|(?<==)[^\s,;}}\])]+|[^\s,;}}\])]+(?=\s*$|[,;}}\])]))""",
-    re.IGNORECASE | re.MULTILINE,
+    rf"""(?P<name>{_WORDS}\\?["']?\s*(?:=>?|:)\s*)
+    (?!{re.escape(MARK)})
+    (?P<value>\\"[^"]*" | "(?:\\.|[^"\\])*" | '[^']*' | (?<==)\S+ | \S+(?=\s*$) | [^\s,;}}\])]+(?=[,;}}\])]))""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _AUTHORIZATION = re.compile(r"(?P<name>\b(?:bearer|basic)\s+)[A-Za-z0-9+/=._~-]{8,}", re.IGNORECASE)
 _USERINFO = re.compile(
@@ -85,8 +87,10 @@ def _hide(name: str, value: Any) -> Any:
 
 def _hide_value(match: re.Match[str]) -> str:
     value = match["value"]
-    quote = value[0] if value[0] in "\"'" else ""
-    return f"{match['name']}{quote}{MARK}{quote}" if value.strip("\"'") else match[0]
+    if not value.strip("\\\"'"):
+        return match[0]
+    quote = '\\"' if value.startswith('\\"') else value[0] if value[0] in "\"'" else ""
+    return f"{match['name']}{quote}{MARK}{quote}"
 
 
 def _without_credentials(match: re.Match[str]) -> str:
