@@ -112,8 +112,9 @@ class Workspace:
         """Append to the run's own log. Never raises: a full disk of the controller must not end a run on a host."""
         if not self.directory:
             return
+        path = self.directory / "run.log"
         stamp = time.strftime("%H:%M:%S")
-        with self._log_lock, contextlib.suppress(OSError), (self.directory / "run.log").open("a") as stream:
+        with self._log_lock, contextlib.suppress(OSError), open(path, "a", opener=_private) as stream:
             stream.writelines(f"{stamp} {line}\n" for line in self.redact(text).splitlines())
 
     @contextlib.contextmanager
@@ -150,6 +151,10 @@ class Workspace:
         users = [path for path in (self._user_config, Path("/etc/ssh/ssh_config")) if path.is_file()]
         includes = "".join(f'Include "{path}"\n' for path in users)
         return "".join(blocks) + "Match all\n" + includes
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _runtime_dir() -> Path:
