@@ -24,9 +24,7 @@ _ASSIGNMENT = re.compile(
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _AUTHORIZATION = re.compile(r"(?P<name>\b(?:bearer|basic)\s+)[A-Za-z0-9+/=._~-]{8,}", re.IGNORECASE)
-_USERINFO = re.compile(
-    r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<user>[^\s/@:]+)?(?P<password>:[^\s/@]*)?@", re.IGNORECASE
-)
+_USERINFO = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,30}://)[^\s/@:]*(?P<password>:[^\s/@]*)?@", re.IGNORECASE)
 _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
 
 

@@ -130,8 +130,8 @@ def _remarks(page: Page, plan: HostPlan) -> None:
     for lack in plan.shortfalls:
         told = f"{lack.subject}: the tier documents {lack.documented}, found {lack.found}"
         page.line(("less than documented: ", YELLOW), told, indent=2)
-    for subject, missing in plan.not_managed_yet.items():
-        page.line(("not managed yet: ", DIM), f"{subject}: {missing}", indent=2)
+    for missing in plan.not_managed_yet.values():
+        page.line(missing, indent=2)
 
 
 def found(hardware: Hardware) -> str:
