@@ -1,0 +1,296 @@
+#!/usr/bin/python
+"""Everything the role has to know about Docker on the host, read in one module run."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: docker_look
+short_description: Read what Docker is on this host and what the declared state asks for; change nothing
+description:
+  - Chooses the route (Docker's repository or the distribution), fetches and judges the repository's key, merges
+    daemon.json, and refuses what would leave a daemon that does not start.
+  - One execution instead of a dozen, and the same answers in check mode on a host that has no Docker yet.
+options:
+  source:
+    description: C(docker), C(distribution), or C(auto), which stays with what is installed, else asks the repository.
+    type: str
+    choices: [auto, docker, distribution]
+    required: true
+  repository_url:
+    description: The repository for this distribution; empty where Docker publishes none for its release.
+    type: str
+    required: true
+  codename:
+    description: The release's code name, a suite of the repository.
+    type: str
+    required: true
+  key_url:
+    description: Where the repository's public key is fetched.
+    type: str
+    required: true
+  key_fingerprint:
+    description: Full fingerprint that the key must have.
+    type: str
+    required: true
+  version:
+    description: Engine version to hold, empty for none.
+    type: str
+    default: ""
+  daemon:
+    description: What daemon.json shall say.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Look at Docker on the host
+  docker_look:
+    source: auto
+    repository_url: https://download.docker.com/linux/debian
+    codename: bookworm
+    key_url: https://download.docker.com/linux/debian/gpg
+    key_fingerprint: 9DC858229FC7DD38854AE2D88D81803C0EBFCD88
+    daemon: {live-restore: true}
+"""
+
+RETURN = r"""
+source:
+  description: The route, C(docker) or C(distribution).
+  type: str
+  returned: always
+msg:
+  description: Why that route, and what an operator should know before the change.
+  type: str
+  returned: always
+fresh:
+  description: Whether the route's engine is not installed yet.
+  type: bool
+  returned: always
+"""
+
+import glob
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.text.converters import to_text
+from ansible.module_utils.docker_config import conflicts, leaves, merge, parse, render, with_texts
+from ansible.module_utils.docker_host import daemon_words, fetch, installed, known_to_apt, members_record, reachable
+from ansible.module_utils.docker_openpgp import primary_fingerprints
+
+KEYRING = "/etc/apt/keyrings/docker.asc"
+REPOSITORY_FILES = ("/etc/apt/sources.list.d/docker.sources", "/etc/apt/preferences.d/docker.pref", KEYRING)
+DAEMON_JSON = "/etc/docker/daemon.json"
+OWNED = "/var/lib/provision/docker/owned.json"
+DEFAULT_ROOT = "/var/lib/docker"
+DATA = ("containers/*", "image/*/imagedb/content/sha256/*", "volumes/*/_data")
+
+ENGINE = {"docker": "docker-ce", "distribution": "docker.io"}
+CE = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"]
+DISTRIBUTION = [
+    "docker.io",
+    "docker-compose-v2",
+    "docker-compose",
+    "docker-buildx",
+    "docker-doc",
+    "podman-docker",
+    "containerd",
+    "runc",
+]
+RIVALS = {"docker": DISTRIBUTION, "distribution": [*CE, "docker-ce-rootless-extras"]}
+PINNED = ("docker-ce", "docker-ce-cli", "docker.io")
+
+
+def read(path):
+    if not os.path.exists(path):
+        return ""
+    with open(path, "rb") as stream:
+        return to_text(stream.read())
+
+
+def route(params, have):
+    """The route and why. What is installed decides before the network does, so that a run never flips a host."""
+    if params["source"] != "auto":
+        return params["source"], "docker_source says so"
+    for source, engine in sorted(ENGINE.items()):
+        if engine in have:
+            return source, "%s is installed" % engine
+    if not params["repository_url"]:
+        return "distribution", "Docker publishes no packages for %s" % params["codename"]
+    for url in ("%s/dists/%s/Release" % (params["repository_url"], params["codename"]), params["key_url"]):
+        fault = reachable(url)
+        if fault:
+            return "distribution", "%s does not answer (%s)" % (url, fault)
+    return "docker", "%s answers" % params["repository_url"]
+
+
+def key(module):
+    """The repository's key as text: the one in place if it is right, else fetched and judged before use."""
+    wanted = module.params["key_fingerprint"].replace(" ", "").upper()
+    held = read(KEYRING)
+    try:
+        if held and primary_fingerprints(held.encode()) == [wanted]:
+            return held
+    except ValueError:
+        held = ""
+    url = module.params["key_url"]
+    try:
+        fetched = fetch(url)
+        found = primary_fingerprints(fetched)
+        if not fetched.isascii():
+            raise ValueError("it is binary, and apt takes the ASCII-armored form under this name")
+    except (OSError, ValueError) as error:
+        module.fail_json(
+            msg="Docker's repository key %s cannot be used: %s. Set mirrors.docker.key_url to a copy this host reaches, "
+            "or docker_source: distribution." % (url, error)
+        )
+    if found != [wanted]:
+        module.fail_json(
+            msg="Docker's repository key %s has fingerprint %s, expected %s: it is refused and nothing was written. If "
+            "your mirror signs with its own key, set docker_repository_key_fingerprint to a fingerprint you trust."
+            % (url, " and ".join(found), wanted)
+        )
+    return fetched.decode("ascii")
+
+
+def packages(module, source, have):
+    """Which packages are due as apt specifications, and which of them apt can see now."""
+    if source == "docker":
+        wanted, known = list(CE), None
+    else:
+        known = known_to_apt(module, ("docker.io", "docker-compose-v2", "docker-compose", "docker-buildx"))
+        compose = [name for name in ("docker-compose-v2", "docker-compose") if name in have]
+        compose = compose or [name for name in ("docker-compose-v2", "docker-compose") if name in known]
+        wanted = ["docker.io", *compose[:1], *(["docker-buildx"] if "docker-buildx" in known else [])]
+        if "docker.io" not in known and "docker.io" not in have and not module.check_mode:
+            module.fail_json(
+                msg="apt knows no package docker.io on this host: its lists are empty or its sources too few. "
+                "Apply the role base first, or run: apt-get update"
+            )
+    # Where the kernel runs AppArmor, containers do not start without its parser.
+    wanted.append("apparmor")
+    pin = module.params["version"]
+    epoch = "5:" if source == "docker" else ""
+    due = []
+    for name in wanted:
+        held = pin and name in PINNED
+        if name not in have or (held and not have[name].split(":", 1)[-1].startswith(pin)):
+            due.append("%s=%s%s*" % (name, epoch, pin) if held else name)
+    seen = known_to_apt(module, [name.split("=")[0] for name in due]) if due else []
+    return due, [name for name in due if name.split("=")[0] in seen]
+
+
+def stale_sources(module, url):
+    """One-line source files left by an older set-up: apt refuses two Signed-By values for one repository."""
+    stale = []
+    for path in sorted(glob.glob("/etc/apt/sources.list.d/*.list")):
+        lines = [line for line in read(path).splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        about = [line for line in lines if url.rstrip("/") in line]
+        if about and len(about) != len(lines):
+            module.fail_json(
+                msg="%s lists Docker's repository among others, and apt refuses one repository with two keys. "
+                "Remove this line from it: %s" % (path, about[0])
+            )
+        if about:
+            stale.append(path)
+    return stale
+
+
+def daemon(module, declared):
+    """daemon.json before and after, and the record of which of its keys are ours."""
+    text = read(DAEMON_JSON)
+    try:
+        found = parse(DAEMON_JSON, text)
+        owned = parse(OWNED, read(OWNED))
+    except ValueError as error:
+        module.fail_json(msg="%s. It is not valid JSON: mend it or move it away; nothing was changed." % error)
+    merged = merge(found, declared, owned.get("daemon", []))
+    record = render({"daemon": [list(path) for path in leaves(declared)]})
+    return found, merged, {
+        "daemon_json": text if merged == found and text else render(merged),
+        "owned_json": record,
+        # Kept once, beside the record: what stood there before this role first wrote.
+        "daemon_json_found": text if text and not owned else "",
+    }
+
+
+def refuse_flags(module, merged):
+    for name, flag, origin in conflicts(daemon_words(), merged):
+        module.fail_json(
+            msg="dockerd is started with %s (%s) and %s would say %s too: dockerd does not start with both. Remove the "
+            "flag there, or the setting here." % (flag, origin, DAEMON_JSON, name)
+        )
+
+
+def refuse_swarm(module, merged, root):
+    state = os.path.join(root, "swarm", "docker-state.json")
+    if merged.get("live-restore") and os.path.exists(state):
+        module.fail_json(
+            msg="This host is in a swarm (%s), and dockerd does not start with live-restore then. "
+            "Set docker_live_restore: false." % state
+        )
+
+
+def moved_root(module, found, merged):
+    """What to say about data that stays under the old data-root; refused while containers run from it."""
+    old, new = found.get("data-root", DEFAULT_ROOT), merged.get("data-root", DEFAULT_ROOT)
+    if old == new or not any(glob.glob(os.path.join(old, pattern)) for pattern in DATA):
+        return []
+    running = module.run_command(["docker", "ps", "--quiet"])[1].split() if os.path.exists("/run/docker.sock") else []
+    if running:
+        module.fail_json(
+            msg="%d containers run from %s, and a daemon that starts on %s loses sight of them. Stop them first, "
+            "or leave docker_data_root as it is." % (len(running), old, new)
+        )
+    return ["images, volumes and stopped containers stay in %s; nothing is moved to %s" % (old, new)]
+
+
+def repository(module, source):
+    """What apt shall know about Docker's repository."""
+    if source == "docker":
+        return {
+            "key": key(module),
+            "architecture": module.run_command(["dpkg", "--print-architecture"], check_rc=True)[1].strip(),
+            "absent": stale_sources(module, module.params["repository_url"]),
+        }
+    return {"key": "", "architecture": "", "absent": [path for path in REPOSITORY_FILES if os.path.lexists(path)]}
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "source": {"type": "str", "choices": ["auto", "docker", "distribution"], "required": True},
+            "repository_url": {"type": "str", "required": True},
+            "codename": {"type": "str", "required": True},
+            "key_url": {"type": "str", "required": True, "no_log": False},
+            "key_fingerprint": {"type": "str", "required": True, "no_log": False},
+            "version": {"type": "str", "default": ""},
+            "daemon": {"type": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    found, merged, files = daemon(module, with_texts(module.params["daemon"]))
+    refuse_flags(module, merged)
+    refuse_swarm(module, merged, found.get("data-root", DEFAULT_ROOT))
+    notes = moved_root(module, found, merged)
+    have = installed(module, sorted({*CE, *DISTRIBUTION, "docker-ce-rootless-extras", "apparmor"}))
+    source, why = route(module.params, have)
+    fresh = ENGINE[source] not in have
+    due, visible = packages(module, source, have)
+    module.exit_json(
+        changed=False,
+        msg="; ".join(["packages come from %s: %s" % (source, why), *notes]),
+        source=source,
+        fresh=fresh,
+        active=module.run_command(["systemctl", "is-active", "docker.service"])[0] == 0,
+        due=due,
+        visible=visible,
+        rivals=[name for name in RIVALS[source] if name in have] if fresh else [],
+        repository=repository(module, source),
+        repository_files=REPOSITORY_FILES,
+        members=members_record(),
+        **files,
+    )
+
+
+if __name__ == "__main__":
+    main()
