@@ -93,7 +93,8 @@ def read_request(request: Request) -> Input:
     """
     faults = Faults()
     catalog = load_catalog()
-    sets = faults.take(lambda: parse_set(request.sets, catalog.settings), {})
+    nothing: dict[str, Any] = {}
+    sets = faults.take(lambda: parse_set(request.sets, catalog.settings), nothing)
     hosts = _hosts(request, faults)
     given = Input(hosts, _tiers(request, hosts, faults), sets, catalog, RoleChoice(request.only, request.skip))
     for host in hosts:
