@@ -21,6 +21,8 @@ LABEL = "provision.lab"
 NETWORK = "provision-lab"
 BUILD_PREFIX = "provision-lab-build-"
 SUBNETS = tuple(f"10.{second}.0.0/22" for second in (231, 187, 143, 99))
+# A target must not set the controller's clock, load modules into its kernel, or mount its debugfs.
+CONTROLLERS_OWN = ("sys_time", "sys_module", "sys_rawio")
 INOTIFY_PER_TARGET = 8  # systemd takes 5, journald and a daemon or two the rest
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 
@@ -75,6 +77,7 @@ class Podman:
         # Not --privileged: that would put the controller's own disks into the target's /dev, and let a role's sysctl
         # settings change the controller's kernel. Of /proc/sys only net belongs to the target.
         options = ["--systemd=always", "--cap-add=all", "--volume=/proc/sys/net:/proc/sys/net"]
+        options += [f"--cap-drop={name}" for name in CONTROLLERS_OWN]
         options += [f"--security-opt={name}" for name in ("seccomp=unconfined", "apparmor=unconfined", "label=disable")]
         options += [f"--device={device}" for device in ("/dev/fuse", "/dev/net/tun") if Path(device).exists()]
         if self.machine.own_cgroups:
@@ -101,7 +104,7 @@ class Podman:
 
     def ensure_network(self) -> None:
         """Create the lab's bridge on a subnet that this machine has no route to. The caller holds the storage lock."""
-        if self.attempt("network", "exists", NETWORK)[0] == 0:
+        if not self.machine.root or self.attempt("network", "exists", NETWORK)[0] == 0:
             return
         options = ["--subnet", free_subnet(_routes()), "--disable-dns", "--label", f"{LABEL}=1"]
         self.call("network", "create", *options, NETWORK)

@@ -152,11 +152,13 @@ def _create(podman: Podman, name: str, image: str) -> LabHost:
 def _options(podman: Podman, name: str, reachable: Mapping[str, Any]) -> list[str]:
     """The options of `podman create` for one target."""
     options = ["--name", _container(name), "--hostname", name, *podman.isolation()]
-    options += ["--label", f"{LABEL}=1", "--label", f"{LABEL}.id={paths.lab_id()}", "--network", NETWORK]
+    options += ["--label", f"{LABEL}=1", "--label", f"{LABEL}.id={paths.lab_id()}"]
     options += [f"--volume={folder}" for folder in VOLUMES]
     for folder in mirrors.folders(reachable):
         options += ["--volume", f"{folder}:{folder}:ro"]
-    if not podman.machine.root:
+    if podman.machine.root:
+        options += ["--network", NETWORK]
+    else:
         # A user's container network is not routed from the machine: only a published port reaches it.
         options += ["--publish", "127.0.0.1::22"]
     return options
