@@ -1,0 +1,269 @@
+#!/usr/bin/python
+"""A manifest of pinned models, brought and proved in one module run. See DOCUMENTATION for what is trusted when."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: provision_models
+short_description: Hold a manifest of models, pinned by commit and checksum, in a shared hub cache
+description:
+  - A file counts as right when its sha256 was compared with the manifest and nothing was written to it since. What
+    was compared is kept with the file's size, times and inode in O(record), which only root can write, so that a run
+    without a change stats the files instead of reading them. The change time is among them, and only the kernel sets it.
+  - A file that is missing or wrong is brought by O(program), which runs as O(user), never as root. It proves every
+    file before it enters the cache, and goes on from what an interrupted run left.
+  - Models and files that the manifest no longer names stay in the cache.
+options:
+  models:
+    description: The manifest. O(models[].include) adds files by glob, proved against the hub's own checksums.
+    type: list
+    elements: dict
+    required: true
+  cache: {description: The hub cache directory, type: path, required: true}
+  user: {description: Account that downloads; never root, type: str, required: true}
+  python: {description: Interpreter of the environment that holds huggingface_hub, type: path, required: true}
+  program: {description: The program that brings one model, type: path, required: true}
+  record: {description: File that keeps what was proved, type: path, required: true}
+  endpoint: {description: Address of the hub, type: str, required: true}
+  token: {description: Access token for private repositories. It travels over stdin only, type: str, default: ""}
+  offline: {description: Only verify; a file that is missing or wrong is a failure, type: bool, default: false}
+  verify:
+    description: V(stat) trusts the record where nothing was written since, V(full) reads every file again.
+    type: str
+    choices: [stat, full]
+    default: stat
+  reserve_bytes: {description: Bytes that have to stay free on the cache's file system, type: int, default: 0}
+"""
+
+EXAMPLES = r"""
+- name: Hold the declared models
+  provision_models:
+    models: "{{ model_cache_models }}"
+    cache: /srv/models/huggingface/hub
+    user: ml
+    python: /opt/provision/hf/bin/python
+    program: /opt/provision/model_cache/fetch.py
+    record: /var/lib/provision/model_cache.json
+    endpoint: https://huggingface.co
+"""
+
+RETURN = r"""
+downloaded:
+  description: The files that were (in check mode, would be) brought, as C(REPO PATH).
+  type: list
+  returned: always
+bytes: {description: Size of the files that were brought, type: int, returned: always}
+resumed: {description: Bytes of them that an earlier run had left, type: int, returned: always}
+"""
+
+import hashlib
+import json
+import os
+import pwd
+import stat
+import subprocess
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+MODEL_SPEC = {
+    "repo": {"type": "str", "required": True},
+    "revision": {"type": "str", "required": True},
+    "files": {"type": "dict", "required": True},
+    "include": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def identity(path):
+    """What changes with every write to a file; None where there is no regular file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
+def sha256_of(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for chunk in iter(lambda: stream.read(8388608), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Model:
+    """One entry of the manifest, and what the cache holds of it."""
+
+    def __init__(self, module, entry, record):
+        self.module = module
+        self.entry = entry
+        self.key = "%s@%s" % (entry["repo"], entry["revision"])
+        known = record.get(self.key, {})
+        self.listed = not entry["include"] or known.get("include") == entry["include"]
+        self.known = known.get("files", {})
+        # Which files the globs meant was learnt when they were brought.
+        included = self.known if entry["include"] and self.listed else {}
+        self.expected = dict({path: held["sha256"] for path, held in included.items()}, **entry["files"])
+        self.good = {}
+        self.absent = []
+        self.wrong = {}
+
+    def path(self, path):
+        storage = "models--" + self.entry["repo"].replace("/", "--")
+        return os.path.join(self.module.params["cache"], storage, "snapshots", self.entry["revision"], path)
+
+    def look(self):
+        """Sort the files into good, absent and wrong; only those that the record cannot vouch for are read."""
+        for path, expected in self.expected.items():
+            place = self.path(path)
+            now = identity(place)
+            if now is None:
+                self.absent.append(path)
+                continue
+            held = self.known.get(path, {})
+            trusted = self.module.params["verify"] == "stat" and held.get("identity") == now
+            got = held["sha256"] if trusted else sha256_of(place)
+            if got == expected:
+                self.good[path] = got
+            else:
+                self.wrong[path] = got
+        return self
+
+    @property
+    def owed(self):
+        return bool(self.absent or self.wrong or not self.listed)
+
+    def recorded(self):
+        """What the record keeps of the files that are right."""
+        files = {path: {"sha256": sha256, "identity": identity(self.path(path))} for path, sha256 in self.good.items()}
+        return {"include": self.entry["include"], "files": files}
+
+    def faults(self):
+        told = ["%s %s: expected %s, it is not there" % (self.entry["repo"], path, self.expected[path]) for path in self.absent]
+        for path, got in self.wrong.items():
+            told.append("%s %s: expected %s, got %s" % (self.entry["repo"], path, self.expected[path], got))
+        if not self.listed:
+            told.append("%s: which files %s means is not known" % (self.entry["repo"], self.entry["include"]))
+        return told
+
+    def bring(self):
+        """Let the program bring what is owed. Returns its answer."""
+        params = self.module.params
+        request = {name: params[name] for name in ("cache", "endpoint", "token", "reserve_bytes")}
+        request.update(self.entry, good=self.good, bad=sorted(self.wrong))
+        answer = run_as_user(self.module, request)
+        if "failed" not in answer:
+            self.good = answer["files"]
+        return answer
+
+
+def become(account):
+    """A function that turns a child process into this account, for good."""
+
+    def turn():
+        os.initgroups(account.pw_name, account.pw_gid)
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+        os.umask(0o002)
+
+    return turn
+
+
+def run_as_user(module, request):
+    """Run the program as the cache's user; the token goes over stdin, where no other user can see it."""
+    params = module.params
+    account = pwd.getpwnam(params["user"])
+    if account.pw_uid == 0:
+        module.fail_json(msg="models are not downloaded as root: name another account than %s" % params["user"])
+    passed = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+    environment = {name: os.environ[name] for name in passed if name in os.environ}
+    with tempfile.TemporaryDirectory(prefix="provision-models-") as home:
+        os.chown(home, account.pw_uid, account.pw_gid)
+        # A home of its own for the run: no token and no setting of anybody's account is picked up.
+        environment.update(PATH="/usr/bin:/bin", LC_ALL="C.UTF-8", HOME=home, HF_HOME=home)
+        environment.update(HF_HUB_CACHE=params["cache"], HF_ENDPOINT=params["endpoint"])
+        for switch in ("TELEMETRY", "PROGRESS_BARS", "IMPLICIT_TOKEN", "UPDATE_CHECK"):
+            environment["HF_HUB_DISABLE_" + switch] = "1"
+        child = subprocess.Popen(
+            [params["python"], params["program"]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=home,
+            env=environment,
+            preexec_fn=become(account),
+        )
+        out, err = child.communicate(json.dumps(request).encode())
+    try:
+        return json.loads(out.decode())
+    except ValueError:
+        told = err.decode(errors="replace").strip().splitlines()[-5:]
+        return {"failed": "%s: the download stopped (exit %s): %s" % (request["repo"], child.returncode, " / ".join(told))}
+
+
+def read_record(path):
+    try:
+        with open(path) as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return {}
+
+
+def write_record(module, record):
+    """Replace the record, atomically, when it says something new."""
+    path = module.params["record"]
+    if record == read_record(path):
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    handle, staged = tempfile.mkstemp(dir=module.tmpdir)
+    with os.fdopen(handle, "w") as stream:
+        json.dump(record, stream, indent=1, sort_keys=True)
+    os.chmod(staged, 0o644)
+    module.atomic_move(staged, path)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "models": {"type": "list", "elements": "dict", "options": MODEL_SPEC, "required": True},
+            "cache": {"type": "path", "required": True},
+            "user": {"type": "str", "required": True},
+            "python": {"type": "path", "required": True},
+            "program": {"type": "path", "required": True},
+            "record": {"type": "path", "required": True},
+            "endpoint": {"type": "str", "required": True},
+            "token": {"type": "str", "default": "", "no_log": True},
+            "offline": {"type": "bool", "default": False},
+            "verify": {"type": "str", "choices": ["stat", "full"], "default": "stat"},
+            "reserve_bytes": {"type": "int", "default": 0},
+        },
+        supports_check_mode=True,
+    )
+    record = read_record(module.params["record"])
+    models = [Model(module, entry, record).look() for entry in module.params["models"]]
+    owing = [model for model in models if model.owed]
+    result = {"changed": bool(owing), "downloaded": [], "bytes": 0, "resumed": 0}
+    faults = []
+    if module.params["offline"]:
+        faults = ["%s (offline: nothing is downloaded)" % fault for model in owing for fault in model.faults()]
+    elif module.check_mode:
+        for model in owing:
+            result["downloaded"] += ["%s %s" % (model.entry["repo"], path) for path in model.absent + sorted(model.wrong)]
+    else:
+        for model in owing:
+            answer = model.bring()
+            faults += [answer["failed"]] if "failed" in answer else []
+            result["downloaded"] += ["%s %s" % (model.entry["repo"], path) for path in answer.get("downloaded", [])]
+            result["bytes"] += answer.get("bytes", 0)
+            result["resumed"] += answer.get("resumed", 0)
+    if not module.check_mode:
+        write_record(module, {model.key: model.recorded() for model in models})
+    if faults:
+        module.fail_json(msg="\n".join(faults), **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
