@@ -1,0 +1,262 @@
+#!/usr/bin/python
+"""Isolated Python environments, each exactly its lock, replaced as a whole. See DOCUMENTATION for the layout."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: provision_environments
+short_description: Bring isolated Python environments to exactly their hashed locks, in one module run
+description:
+  - Every environment lives in a directory of its own, C(ROOT/.NAME-KEY), named after its lock and interpreter, and is
+    reached through the link C(ROOT/NAME). A virtual environment cannot be moved, so the new one is built at its final
+    place beside the old one and the link is switched, atomically, once it is complete. An interrupted or failed build
+    leaves the former environment in use.
+  - A stamp written last tells a complete environment from the rest of an interrupted build. Without a change to make the
+    module reads the stamp and one directory listing, and runs no program.
+  - Only wheels are installed, only those that the lock lists by hash. Any index or folder may therefore serve them.
+  - Environments under O(root) that are not in O(locks) are left alone and named in RV(undeclared).
+options:
+  root:
+    description: Directory that holds the environments; created when missing.
+    type: path
+    required: true
+  locks:
+    description: Requirement locks by environment name, with exact versions and hashes.
+    type: dict
+    required: true
+  python:
+    description: V(system) for /usr/bin/python3, or a version such as V(3.12) that uv brings (kept in C(ROOT/.python)).
+    type: str
+    default: system
+  uv:
+    description: Path of the uv that builds. Empty builds with the system's venv and pip, which is how uv itself arrives.
+    type: path
+  index_url:
+    description: One more index beside those that the host is configured with. Empty adds none.
+    type: str
+    default: ""
+  commands:
+    description: Commands of the environments to link into /usr/local/bin. Somebody else's file there is refused.
+    type: list
+    elements: str
+    default: []
+  free_mb:
+    description: MiB that have to be free under O(root) before anything is built.
+    type: int
+    default: 0
+"""
+
+EXAMPLES = r"""
+- name: Build the environments
+  provision_environments:
+    root: /opt/provision/envs
+    uv: /opt/provision/uv/bin/uv
+    locks: {torch: "{{ lookup('ansible.builtin.file', 'locks/torch-cpu.txt') }}"}
+"""
+
+RETURN = r"""
+built:
+  description: Why each environment was (in check mode, would be) built, by name.
+  type: dict
+  returned: always
+undeclared:
+  description: Names of environments that exist under O(root) and are not declared.
+  type: list
+  returned: always
+"""
+
+import contextlib
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+COMMANDS = "/usr/local/bin"
+STAMP = "provision.json"
+LAYOUT = 1  # part of the key: raising it rebuilds every environment
+
+
+def point(link, target):
+    """Make a symbolic link, or switch an existing one, in one atomic step."""
+    beside = link + ".new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(beside)
+    os.symlink(target, beside)
+    os.replace(beside, link)
+
+
+class Environment:
+    """One declared environment: where it belongs, what is wrong with it, how it is built."""
+
+    def __init__(self, module, name, lock):
+        self.module = module
+        self.name = name
+        self.lock = lock
+        self.uv = module.params["uv"]
+        python = module.params["python"]
+        # The interpreter behind the system's python3 is part of the key: a release upgrade changes it.
+        self.python = os.path.realpath(SYSTEM_PYTHON) if python == "system" else python
+        known = json.dumps([LAYOUT, self.python, bool(self.uv), lock])
+        root = module.params["root"]
+        self.link = os.path.join(root, name)
+        self.home = os.path.join(root, ".%s-%s" % (name, hashlib.sha256(known.encode()).hexdigest()[:12]))
+
+    def distributions(self):
+        """Names of the installed distributions' metadata directories."""
+        found = glob.glob(os.path.join(self.home, "lib", "python*", "site-packages", "*.dist-info"))
+        return sorted(os.path.basename(path) for path in found)
+
+    def fault(self):
+        """Why the environment has to be built, or an empty string when its place holds a complete one."""
+        if not os.path.isdir(self.home):
+            return "its lock or interpreter is new here" if os.path.islink(self.link) else "it is not there"
+        try:
+            with open(os.path.join(self.home, STAMP)) as stream:
+                stamp = json.load(stream)
+        except (OSError, ValueError):
+            return "an earlier build of it was not finished"
+        if not os.path.exists(os.path.join(self.home, "bin", "python")):
+            return "its interpreter is gone"
+        changed = set(stamp["distributions"]) ^ set(self.distributions())
+        return "packages were added or removed: %s" % ", ".join(sorted(changed)) if changed else ""
+
+    def run(self, *command):
+        settings = {"PIP_CONFIG_FILE": "/etc/xdg/pip/pip.conf", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        if self.uv:
+            root = self.module.params["root"]
+            # One file system with the environments: files are hard-linked from the cache, not copied.
+            settings = {"UV_CACHE_DIR": os.path.join(root, ".cache"), "UV_NO_PROGRESS": "1"}
+            settings["UV_PYTHON_INSTALL_DIR"] = os.path.join(root, ".python")
+            settings["UV_CONFIG_FILE"] = "/etc/uv/uv.toml"
+        code, out, err = self.module.run_command(list(command), environ_update=settings, cwd="/")
+        if code != 0:
+            shutil.rmtree(self.home, ignore_errors=True)
+            kept = "The former one stays in use. " if os.path.exists(self.link) else ""
+            told = "\n".join((err or out).strip().splitlines()[-25:])
+            self.module.fail_json(
+                msg="environment %s was not built. %s%s said: %s" % (self.name, kept, command[0], told)
+            )
+
+    def build(self):
+        shutil.rmtree(self.home, ignore_errors=True)
+        python = os.path.join(self.home, "bin", "python")
+        with tempfile.NamedTemporaryFile("w", dir=self.module.tmpdir, suffix=".txt") as lock:
+            lock.write(self.lock + "\n")
+            lock.flush()
+            wanted = ["--no-deps", "--require-hashes", "--requirement", lock.name]
+            if self.uv:
+                origin = ["--no-managed-python", "--no-python-downloads"]
+                if self.module.params["python"] != "system":
+                    origin = ["--managed-python"]
+                self.run(self.uv, "venv", "--no-project", *origin, "--python", self.python, self.home)
+                # Best match asks every index for each package; the hashes decide what may be installed.
+                wanted += ["--no-build", "--compile-bytecode", "--index-strategy", "unsafe-best-match"]
+                if self.module.params["index_url"]:
+                    wanted += ["--index", self.module.params["index_url"]]
+                self.run(self.uv, "pip", "install", "--python", python, *wanted)
+            else:
+                self.run(SYSTEM_PYTHON, "-m", "venv", self.home)
+                wanted += ["--only-binary", ":all:", "--no-cache-dir"]
+                self.run(python, "-m", "pip", "install", *wanted)
+        staged = os.path.join(self.home, STAMP + ".new")
+        with open(staged, "w") as stream:
+            json.dump({"python": self.python, "distributions": self.distributions()}, stream, indent=1)
+        os.rename(staged, os.path.join(self.home, STAMP))
+
+    def former(self):
+        """Directories that earlier locks of this environment left beside it."""
+        ours = re.compile(r"\.%s-[0-9a-f]{12}" % re.escape(self.name))
+        root, current = os.path.split(self.home)
+        names = os.listdir(root) if os.path.isdir(root) else []
+        return [os.path.join(root, name) for name in names if ours.fullmatch(name) and name != current]
+
+
+def wanted_links(module, environments):
+    """Link path -> target for every environment and for the commands that one of them offers."""
+    links = {env.link: os.path.basename(env.home) for env in environments}
+    for command in module.params["commands"]:
+        links[os.path.join(COMMANDS, command)] = os.path.join(environments[0].link, "bin", command)
+    for link, target in links.items():
+        if os.path.lexists(link) and not os.path.islink(link):
+            module.fail_json(msg="%s is in the way: it is not a link to %s. Move it away first" % (link, target))
+    return {link: to for link, to in links.items() if not os.path.islink(link) or os.readlink(link) != to}
+
+
+def undeclared(module):
+    """Environments of this layout that the module was not told about."""
+    found = []
+    for link in glob.glob(os.path.join(module.params["root"], "*")):
+        name = os.path.basename(link)
+        if os.path.islink(link) and name not in module.params["locks"] and os.readlink(link).startswith(".%s-" % name):
+            found.append(name)
+    return sorted(found)
+
+
+def need_space(module):
+    free = shutil.disk_usage(module.params["root"]).free // 1048576
+    if free < module.params["free_mb"]:
+        told = (module.params["root"], free, module.params["free_mb"])
+        module.fail_json(msg="%s has %d MiB free and %d are needed. Nothing was changed: make room first" % told)
+
+
+@contextlib.contextmanager
+def alone(root):
+    """Two applies of one host at the same time take turns."""
+    with open(os.path.join(root, ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def converge(module, environments):
+    """Build what is not right, switch the links, and only then remove what no link leads to any more."""
+    root = module.params["root"]
+    # What login umask a host has must not decide whether the service user can read an environment.
+    os.umask(0o022)
+    os.makedirs(root, exist_ok=True)
+    with alone(root):
+        faulty = [env for env in environments if env.fault()]
+        if faulty:
+            need_space(module)
+        for env in faulty:
+            env.build()
+        for link, target in wanted_links(module, environments).items():
+            point(link, target)
+        for env in environments:
+            for path in env.former():
+                shutil.rmtree(path)
+        # Only an interrupted or failed build leaves a cache: the next one goes on from it.
+        shutil.rmtree(os.path.join(root, ".cache"), ignore_errors=True)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "required": True},
+            "locks": {"type": "dict", "required": True},
+            "python": {"type": "str", "default": "system"},
+            "uv": {"type": "path"},
+            "index_url": {"type": "str", "default": ""},
+            "commands": {"type": "list", "elements": "str", "default": []},
+            "free_mb": {"type": "int", "default": 0},
+        },
+        supports_check_mode=True,
+    )
+    environments = [Environment(module, name, lock) for name, lock in module.params["locks"].items()]
+    built = {env.name: env.fault() for env in environments if env.fault()}
+    links = wanted_links(module, environments)
+    left = [path for env in environments for path in env.former()]
+    changed = bool(built or links or left)
+    if changed and not module.check_mode:
+        converge(module, environments)
+    module.exit_json(changed=changed, built=built, undeclared=undeclared(module))
+
+
+if __name__ == "__main__":
+    main()
