@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +41,7 @@ def keep(ledger: Ledger, seconds: float = 2.0, *, check_mode: bool = False) -> s
     return run
 
 
-def child(home: Path, code: str) -> subprocess.Popen[bytes]:
+def child(home: Path, code: str, *argv: str) -> subprocess.Popen[bytes]:
     """Another process that has the same history open as `ledger`."""
     setup = """
 import os, sys
@@ -46,7 +49,7 @@ from pathlib import Path
 from provision.ledger import Ledger
 ledger = Ledger.open(Path(sys.argv[1]))
 """
-    return subprocess.Popen([sys.executable, "-c", setup + code, str(home)])
+    return subprocess.Popen([sys.executable, "-c", setup + code, str(home), *argv])
 
 
 def refused(ledger: Ledger, which: str | None = None) -> str:
@@ -112,6 +115,18 @@ raise SystemExit(ledger.trouble is not None)
     records = Ledger.open(tmp_path / "home").history(100)
     assert len({record.run for record in records}) == 20
     assert {record.status for record in records} == {"failed"}
+
+
+def test_several_processes_make_the_ledger_at_once(tmp_path: Path) -> None:
+    """Each opens thirty histories that are not there yet, in step with the others."""
+    code = """
+import time
+time.sleep(max(0, float(sys.argv[2]) - time.time()))
+opened = [Ledger.open(Path(sys.argv[1]) / str(number)) for number in range(30)]
+raise SystemExit(any(one.trouble for one in opened))
+"""
+    children = [child(tmp_path, code, str(time.time() + 1)) for _ in range(3)]
+    assert [process.wait(timeout=60) for process in children] == [0] * 3
 
 
 def test_a_run_that_goes_on_is_running(tmp_path: Path) -> None:
@@ -257,6 +272,22 @@ def test_a_full_disk_ends_the_writing_and_not_the_run(tmp_path: Path) -> None:
     ledger.finish(fold(stream(run)))
     assert "No space left on device" in str(ledger.trouble)
     assert ledger.history()[0].status == "ok"
+
+
+def test_nothing_follows_half_a_line(tmp_path: Path) -> None:
+    class Short(io.BytesIO):
+        """A file on a disk that is full for a moment."""
+
+        def write(self, line: Any, /) -> int:
+            return super().write(bytes(line) if self.getvalue() else bytes(line)[:7])
+
+    ledger = Ledger.open(tmp_path)
+    run = ledger.begin("apply", HOSTS, None)
+    ledger._events = short = Short()
+    for event in stream(run):
+        ledger.append(event)
+    assert short.getvalue() == b'{"type"'
+    assert "the disk is full" in str(ledger.trouble)
 
 
 def test_a_database_that_cannot_grow(tmp_path: Path) -> None:
