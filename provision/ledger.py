@@ -10,10 +10,8 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets as randomness
 import shutil
 import sqlite3
-import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -211,7 +209,7 @@ class Ledger:
             if self._db:
                 for role, task, seconds in self._db.execute("SELECT role, task, seconds FROM durations"):
                     seen.setdefault((role, task), []).append(seconds)
-        return {key: statistics.median(values) for key, values in seen.items()}
+        return {key: _median(values) for key, values in seen.items()}
 
     def expected(self, role: str, task: str) -> float | None:
         """How many seconds a task usually takes; None where no earlier run knows. Asks the database once."""
@@ -361,7 +359,12 @@ def _durations(report: Report) -> list[tuple[str, str, float]]:
         for task in outcome.tasks:
             if task.state in ("ok", "changed"):
                 seen.setdefault((task.role, task.task), []).append(task.seconds)
-    return [(role, task, statistics.median(values)) for (role, task), values in seen.items()]
+    return [(role, task, _median(values)) for (role, task), values in seen.items()]
+
+
+def _median(values: list[float]) -> float:
+    # `statistics` takes 10 ms to import, and every run would pay for it.
+    return sorted(values)[len(values) // 2]
 
 
 def _trouble(home: Path, error: Exception) -> Refusal:
@@ -376,7 +379,7 @@ def _trouble(home: Path, error: Exception) -> Refusal:
 
 
 def _new_id(now: float) -> str:
-    return f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}-{randomness.token_hex(2)}"
+    return f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
 
 
 def _iso(moment: float) -> str:
