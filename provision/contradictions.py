@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +16,13 @@ from provision.model import Hardware
 Contradiction = tuple[str, str, str]
 """The setting, the fact, the hint."""
 
-_DIRECTORIES = ("docker_data_root", "docker_containerd_root")  # empty is Docker's own choice
+_DIRECTORIES = ("docker_data_root", "docker_containerd_root", "model_cache_root")
+_SHARED = ("/", "/etc", "/home", "/mnt", "/opt", "/root", "/srv", "/tmp", "/usr", "/var")  # noqa: S108  they are refused
 
 
 def of_settings(settings: Mapping[str, Any]) -> list[Contradiction]:
     """What contradicts itself on any host."""
-    return [*_directories(settings), *_environments(settings)]
+    return [*_directories(settings), *_environments(settings), *_models(settings)]
 
 
 def of_host(
@@ -37,10 +39,16 @@ def _directories(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
             yield name, f"is not an absolute path: {path}", "begin it with a slash"
         elif ".." in PurePosixPath(path).parts:
             yield name, f"climbs with ..: {path}", "write the path out"
-    one, other = (settings.get(name) for name in _DIRECTORIES)
-    if one and one == other:
-        hint = "give each a directory of its own"
-        yield _DIRECTORIES[1], f"is the same directory as {_DIRECTORIES[0]}: {other}", hint
+        elif path.rstrip("/") in _SHARED or path == "/":
+            yield (
+                name,
+                f"is a directory that others use: {path}",
+                f"name one of its own, such as {path.rstrip('/')}/own",
+            )
+    for name, other in itertools.combinations(_DIRECTORIES, 2):
+        path = settings.get(name)
+        if path and path == settings.get(other):
+            yield other, f"is the same directory as {name}: {path}", "give each a directory of its own"
 
 
 def _environments(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
@@ -51,6 +59,29 @@ def _environments(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
     for wrong in [each for each in names if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", each)]:
         hint = "use lower case letters, digits, dashes and underscores"
         yield name, f"has an environment whose name no directory should have: {wrong!r}", hint
+
+
+def _models(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
+    """A manifest pins everything: what could change by itself is not proved by a checksum of yesterday."""
+    name = "model_cache_models"
+    if settings.get("model_cache_user") == "root":
+        yield "model_cache_user", "is root, and models are not downloaded as root", "name a service account"
+    for model in settings.get(name) or ():
+        repo, revision, files = model["repo"], model["revision"], model["files"]
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo) or "--" in repo or ".." in repo:
+            yield name, f"has a repository that is no name: {repo!r}", "write owner/name"
+        if not re.fullmatch(r"[0-9a-f]{40}", revision):
+            yield name, f"has {repo} at {revision}, which can move", "give the full commit hash, 40 hexadecimal digits"
+        if not files:
+            yield name, f"pins no file of {repo}", "give the SHA-256 of at least one under files"
+        for path, digest in files.items():
+            if not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
+                yield name, f"has no SHA-256 for {path} of {repo}: {digest}", "give 64 small hexadecimal digits"
+            if path.startswith("/") or ".." in PurePosixPath(path).parts:
+                yield name, f"has a path that leads out of {repo}: {path}", "name a path inside the repository"
+    pins = Counter((model["repo"], model["revision"]) for model in settings.get(name) or ())
+    for repo, revision in [each for each, count in pins.items() if count > 1]:
+        yield name, f"names {repo} at {revision} twice", "keep one of the two"
 
 
 def _frameworks(settings: Mapping[str, Any], hardware: Hardware, catalog: Catalog) -> Iterator[Contradiction]:
@@ -67,4 +98,8 @@ def _frameworks(settings: Mapping[str, Any], hardware: Hardware, catalog: Catalo
     if version not in build.pythons:
         what = f"is system, and the system's Python is {version}" if python == "system" else f"is {version}"
         covered = ", ".join(build.pythons)
-        yield "python_ml_python", f"{what}; the lock of torch {build.version} covers {covered}", "leave it out"
+        yield (
+            "python_ml_python",
+            f"{what}; the lock of torch {build.version} covers {covered}",
+            f"use {catalog.managed_python}",
+        )

@@ -23,6 +23,8 @@ from ansible.parsing.vault import VaultSecret
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
 
+NOT_THE_USERS = {*INTERNAL_STATIC_VARS, "ansible_local"}  # the latter comes with inject_facts_as_vars off
+
 
 def main() -> None:
     request = json.load(sys.stdin)
@@ -60,7 +62,7 @@ def _host(host: Any, manager: Any, loader: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     failed: dict[str, str] = {}
     for name, value in own.items():
-        if name in INTERNAL_STATIC_VARS or name.startswith("__"):
+        if name in NOT_THE_USERS or name.startswith("__"):
             continue
         try:
             # Through JSON at once, so that a vault that cannot be opened fails here, beside its name.

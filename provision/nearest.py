@@ -10,3 +10,8 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     """`did you mean X? ` and `otherwise`, the next command; `otherwise` alone where nothing resembles `name`."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]}? otherwise {otherwise}" if near else otherwise
+
+
+def resembles(name: str, known: Iterable[str]) -> bool:
+    """Whether `name` is so near to a known one that a slip of the finger is the likely reason."""
+    return bool(difflib.get_close_matches(name, list(known), n=1, cutoff=0.85))

@@ -18,6 +18,8 @@ from provision.translate import role_variables
 Layer = tuple[str, Mapping[str, Any]]
 """Where values come from (`inventory`, `--set`) and the values; later layers win over earlier ones."""
 
+_SAID = {"inventory": "the inventory says so", "--set": "the command line says so"}
+
 
 @dataclass(frozen=True)
 class RoleChoice:
@@ -128,8 +130,8 @@ def _system_faults(host: str, system: OperatingSystem, catalog: Catalog) -> list
         fact = f"runs {system.id} {system.version}, which is not supported"
         found.append(Refusal(host, fact, f"install one of {names}"))
     if system.architecture not in catalog.architectures:
-        fact = f"is a {system.architecture} machine, which is not supported"
-        found.append(Refusal(host, fact, f"use a machine of {' or '.join(catalog.architectures)}"))
+        fact = f"has the architecture {system.architecture}, which is not supported"
+        found.append(Refusal(host, fact, f"use a machine with {' or '.join(catalog.architectures)}"))
     return found
 
 
@@ -152,7 +154,7 @@ def _decide(hardware: Hardware, layers: Sequence[Layer], catalog: Catalog) -> di
     for source, values in layers:
         for name, value in registry.known(values).items():
             if name != MIRRORS:
-                decided[name] = Decision(value, "set", source)
+                decided[name] = Decision(value, _SAID.get(source, "the tier says so"), source)
     return decided
 
 
@@ -162,6 +164,7 @@ def _from_hardware(hardware: Hardware, catalog: Catalog) -> dict[str, Decision]:
     return {
         "python_ml_torch_backend": Decision(build.backend, because, "hardware"),
         "python_ml_python": Decision(python, python_because, "hardware"),
+        "model_cache_python": Decision(python, "as the environments", "hardware"),
     }
 
 

@@ -17,7 +17,7 @@ import yaml
 from provision import content
 from provision.errors import ProvisionError
 from provision.model import Refusal
-from provision.nearest import did_you_mean
+from provision.nearest import did_you_mean, resembles
 from provision.schema import Fault, expected, faults, refusals
 
 MIRRORS = "mirrors"
@@ -66,9 +66,10 @@ class Registry:
         return {name: value for name, value in values.items() if name in self.settings}
 
     def strangers(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """Variables that look like settings, having a role's prefix, but are none: name and a hint."""
+        """Variables that are no settings but have a role's prefix, or all but the name of one: name and a hint."""
         prefixes = tuple(f"{role}_" for role in self.roles())
-        names = [name for name in values if name.startswith(prefixes) and name not in self.settings]
+        own = [name for name in values if name not in self.settings and not name.startswith("ansible_")]
+        names = [name for name in own if name.startswith(prefixes) or resembles(name, self.settings)]
         return {name: did_you_mean(name, self.settings, _LIST) for name in names}
 
     def faults(self, values: Mapping[str, Any]) -> list[Fault]:
@@ -175,7 +176,7 @@ def schema_of(option: Mapping[str, Any]) -> dict[str, Any]:
     else:
         schema = dict(_TYPES[kind])
     if option.get("choices"):
-        target = schema["items"] if kind == "list" else schema
+        target = schema.setdefault("items", {}) if kind == "list" else schema
         target["enum"] = list(option["choices"])
     if "type" in schema and option.get("default") is None and not option.get("required"):
         schema["type"] = [schema["type"], "null"]

@@ -75,13 +75,15 @@ def _chain(name: str) -> list[Document]:
     chain = [read_yaml(_find(name, Path()))]
     while isinstance(chain[-1].data, dict) and isinstance(parent := chain[-1].data.get("extends"), str):
         child = chain[-1]
+        subject = f"{child.place(('extends',))} extends"
         try:
             path = _find(parent, child.path.parent)
         except ProvisionError as error:
-            subject = f"{child.place(('extends',))} extends"
             raise ProvisionError([Refusal(subject, str(error), error.refusals[0].hint)]) from error
+        if not path.exists():
+            raise refuse(subject, f"{parent}, which does not exist", "check the path; it is relative to the file")
         if path.resolve() in [document.path.resolve() for document in chain]:
-            raise refuse(f"{child.place(('extends',))} extends", f"{parent}, which extends it", "break the circle")
+            raise refuse(subject, f"{parent}, which extends it", "break the circle")
         chain.append(read_yaml(path))
     return chain
 
@@ -101,7 +103,7 @@ def _check(document: Document) -> list[Refusal]:
         if isinstance(settings, dict):
             found += [Fault(("settings", *f.path), f.fact, f.hint) for f in registry.faults(settings)]
         if isinstance(roles, list):
-            found += _unknown_roles(roles, registry.roles()) if "model_cache" in registry.roles() else []
+            found += _unknown_roles(roles, registry.roles())
     found.sort(key=lambda fault: document.line(fault.path))
     return refusals(found, document.place)
 
