@@ -39,12 +39,9 @@ def _directories(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
             yield name, f"is not an absolute path: {path}", "begin it with a slash"
         elif ".." in PurePosixPath(path).parts:
             yield name, f"climbs with ..: {path}", "write the path out"
-        elif path.rstrip("/") in _SHARED or path == "/":
-            yield (
-                name,
-                f"is a directory that others use: {path}",
-                f"name one of its own, such as {path.rstrip('/')}/own",
-            )
+        elif path and (path.rstrip("/") or "/") in _SHARED:
+            hint = f"name one of its own, such as {path.rstrip('/')}/own"
+            yield name, f"is a directory that others use: {path}", hint
     for name, other in itertools.combinations(_DIRECTORIES, 2):
         path = settings.get(name)
         if path and path == settings.get(other):
@@ -98,8 +95,5 @@ def _frameworks(settings: Mapping[str, Any], hardware: Hardware, catalog: Catalo
     if version not in build.pythons:
         what = f"is system, and the system's Python is {version}" if python == "system" else f"is {version}"
         covered = ", ".join(build.pythons)
-        yield (
-            "python_ml_python",
-            f"{what}; the lock of torch {build.version} covers {covered}",
-            f"use {catalog.managed_python}",
-        )
+        fact = f"{what}; the lock of torch {build.version} covers {covered}"
+        yield "python_ml_python", fact, f"use {catalog.managed_python}"

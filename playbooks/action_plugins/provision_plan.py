@@ -26,7 +26,9 @@ try:
     from provision.model import Hardware, HostPlan, Refusal
     from provision.resolve import Layer, RoleChoice, check, resolve
 except ImportError as error:
-    MISSING: str | None = f"{sys.executable} cannot import provision ({error}): install it there, or run its own ansible-playbook"
+    MISSING: str | None = (
+        f"{sys.executable} cannot import provision ({error}): install it there, or run its own ansible-playbook"
+    )
 else:
     MISSING = None
 
