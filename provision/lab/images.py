@@ -106,9 +106,9 @@ def ensure(podman: Podman, name: str) -> str:
         return tag
     if image.parent:
         _layer(podman, ensure(podman, image.parent), tag, image.script)
-    elif _registry_answers(podman, image.registry):
-        podman.call("pull", "--quiet", image.registry, timeout=300)
-        _layer(podman, image.registry, tag, scripts.INSTALL.format(packages=" ".join(PACKAGES)) + image.script)
+    elif _pulled(podman, image.registry):
+        sources = mirrors.one_line_sources(mirrors.apt_sources(image.codename))
+        _layer(podman, image.registry, tag, scripts.install(PACKAGES, sources) + image.script)
     elif image.bootstrap:
         _bootstrap(podman, tag, image.script)
     else:
@@ -148,8 +148,8 @@ def _layer(podman: Podman, base: str, tag: str, script: str) -> None:
         podman.remove(container)
 
 
-def _registry_answers(podman: Podman, registry: str) -> bool:
-    """Whether the registry shows this image within seconds; a "no" is remembered for a day."""
+def _pulled(podman: Podman, registry: str) -> bool:
+    """Whether the registry shows this image within seconds and hands it over; a "no" is remembered for a day."""
     memory = paths.cache_root() / "registry.json"
     try:
         asked = json.loads(memory.read_text())
@@ -157,8 +157,8 @@ def _registry_answers(podman: Podman, registry: str) -> bool:
         asked = {}
     if time.time() - asked.get(registry, 0) < PROBE_MEMORY_SECONDS:
         return False
-    if podman.attempt("manifest", "inspect", f"docker://{registry}", timeout=PROBE_SECONDS)[0] == 0:
-        return True
+    if podman.attempt("manifest", "inspect", registry, timeout=PROBE_SECONDS)[0] == 0:
+        return podman.attempt("pull", "--quiet", registry, timeout=300)[0] == 0
     memory.write_text(json.dumps({**asked, registry: time.time()}))
     return False
 

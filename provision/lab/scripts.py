@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 # On a root that came from a registry: what a bootstrapped root has from the start.
 INSTALL = """\
 export DEBIAN_FRONTEND=noninteractive
+{sources}
 apt-get update
 apt-get install -y --no-install-recommends {packages}
 """
@@ -58,6 +61,15 @@ END
 echo 'Ubuntu {version} stand-in by provision' | tee /etc/issue > /etc/issue.net
 echo '{debian}/sid' > /etc/debian_version
 """
+
+
+def install(packages: Iterable[str], sources: Sequence[str]) -> str:
+    """The script that installs what a target needs, from these one-line sources or, without any, the image's own."""
+    own = ""
+    if sources:
+        lines = "\n".join(sources)
+        own = f"rm -f /etc/apt/sources.list.d/*\ncat > /etc/apt/sources.list <<'END'\n{lines}\nEND"
+    return INSTALL.format(sources=own, packages=" ".join(packages))
 
 
 def standin(version: str, codename: str) -> str:
