@@ -41,6 +41,7 @@ class Narrator:
         self._heard: set[str] = set()  # hosts of which the end of some task is known
         self._unreachable: set[str] = set()
         self._open_failures: dict[str, list[TaskFinished]] = {}
+        self._going_on: set[str] = set()  # hosts that were given another task after their last failure
         self._errors: list[str] = []  # said outside any task
         self._stats: Mapping[str, Any] | None = None
 
@@ -57,15 +58,16 @@ class Narrator:
         if host is None or (kind != "runner_on_failed" and _is_manager(data)):
             return []
         if kind == "runner_on_start":
+            self._going_on.add(host)
             return [TaskStarted(self._run, host, data.get("role") or "", _name(data), float(event.get("at", 0)))]
         if kind not in _STATES:
             return []
-        return self._finished(kind, host, data)
+        return self._finished(kind, host, data, str(event.get("stdout") or ""))
 
     def end(self, interrupted: bool = False) -> list[Event]:
         """What is left to tell when Ansible has ended: failures that nothing rescued, and errors outside any task."""
         told: list[Event] = []
-        failed = set((self._stats or {}).get("failures", {})) if self._stats is not None else set(self._open_failures)
+        failed = set(self._open_failures) - self._going_on if self._stats is None else set(self._stats["failures"])
         for host, failures in self._open_failures.items():
             *rescued, last = failures
             told += [_rescued(failure) for failure in rescued]
@@ -74,12 +76,13 @@ class Narrator:
             return told
         return told + self._silent(failed)
 
-    def _finished(self, kind: str, host: str, data: Mapping[str, Any]) -> list[Event]:
+    def _finished(self, kind: str, host: str, data: Mapping[str, Any], printed: str) -> list[Event]:
         self._heard.add(host)
         found = data.get("res")
         result: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
         state = _STATES[kind]
-        if state == "ok" and result.get("changed"):
+        # Of a no_log task the runner keeps back even whether it changed something, but for the line it prints.
+        if state == "ok" and (result.get("changed") or printed.startswith("changed: ")):
             state = "changed"
         message = self._redact(_message(result, state))
         if state == "failed" and data.get("ignore_errors"):
@@ -97,6 +100,7 @@ class Narrator:
         if state == "failed":
             # A rescue may follow; only the statistics at the end tell a rescued failure from a final one.
             self._open_failures.setdefault(host, []).append(finished)
+            self._going_on.discard(host)
             return []
         if state == "unreachable":
             self._unreachable.add(host)

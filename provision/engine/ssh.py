@@ -236,7 +236,7 @@ _FAULTS = (
         True,
     ),
     _Fault(
-        r"Connection (to .* )?(closed|reset|timed out)|Broken pipe|Timeout, server (?P<named>\S+) not responding",
+        r"Connection (to .* )?(closed|reset|timed out)|Broken pipe|Timeout, server|Data could not be sent",
         "stopped answering",
         "look whether it is up, then run again",
         True,

@@ -1,0 +1,153 @@
+"""The pytest plugin of one host's verification: the fixtures `host` and `plan`, and a line of JSON for each result.
+
+`checks` starts pytest with it in a process of its own. The job comes through a pipe, as it may hold a password.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import testinfra.host
+from testinfra.backend import base
+
+from provision import codec
+from provision.engine.checks import JOB, RESULTS
+from provision.model import HostPlan
+
+LONGEST_MESSAGE = 600  # characters
+COMMAND_PATIENCE = 600  # seconds; loading a large model takes minutes
+_job = pytest.StashKey[dict[str, Any]]()
+_reporter = pytest.StashKey["Reporter"]()
+
+
+class Result(base.CommandResult):  # type: ignore[misc]  # testinfra is untyped
+    """A command's end that reads like a sentence in an assertion."""
+
+    def __repr__(self) -> str:
+        said = (self.stderr or self.stdout).strip()
+        return f"`{self.command.decode(errors='replace')}` ({said[-300:] or 'no output'})"
+
+
+class SharedSsh(base.BaseBackend):  # type: ignore[misc]  # testinfra is untyped
+    """testinfra over the connection that the whole run shares, with sudo the way preflight found possible."""
+
+    NAME = "ssh"
+
+    def __init__(self, job: dict[str, Any], lost: Callable[[str], None]) -> None:
+        super().__init__(job["host"])
+        self._name = job["host"]
+        self._mode = job["sudo"]
+        self._password = job["password"]
+        self._ssh = ["ssh", "-F", job["ssh_config"], "-T"]
+        self._lost = lost
+        self._asks = False  # whether the command that is being put together will ask for the password
+
+    def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
+        user = f" -u {shlex.quote(sudo_user)}" if sudo_user else ""
+        if self._mode == "root":
+            become = f"runuser{user} --" if user else ""
+        elif self._mode == "free":
+            become = f"sudo -n{user} --"
+        else:
+            become = f"sudo -k -S -p ''{user} --"
+            self._asks = True
+            command = f"exec </dev/null; {command}"  # nothing shall read on where sudo read the password
+        return f"{become} /bin/sh -c {shlex.quote(command)}".strip()
+
+    def run(self, command: str, *args: str, **_: Any) -> base.CommandResult:
+        self._asks = False
+        line = self.get_command(command, *args)
+        given = f"{self._password}\n".encode() if self._asks else b""
+        argv = [*self._ssh, "--", self._name, line]
+        done = subprocess.run(argv, input=given, capture_output=True, timeout=COMMAND_PATIENCE, check=False)
+        if done.returncode == 255 and not self._connected():
+            self._lost(done.stderr.decode(errors="replace"))
+        shown = self.encode(self.quote(command, *args))
+        return Result(self, done.returncode, shown, done.stdout, done.stderr)
+
+    def _connected(self) -> bool:
+        """255 is ssh's own code, but a command may end with it as well."""
+        check = [*self._ssh, "-O", "check", "--", self._name]
+        return subprocess.run(check, capture_output=True, timeout=10, check=False).returncode == 0
+
+
+class Reporter:
+    """Sends each result up the pipe."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._pipe = os.fdopen(descriptor, "w", buffering=1, encoding="utf-8")
+        self._seconds = 0.0
+
+    def send(self, **result: Any) -> None:
+        self._pipe.write(json.dumps(result) + "\n")
+
+    def lost(self, said: str) -> None:
+        self.send(lost=said)
+        pytest.exit("the host does not answer any more", returncode=0)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._seconds = report.duration + (0 if report.when == "setup" else self._seconds)
+        if report.when != "call" and report.passed:
+            return
+        state = report.outcome if report.when == "call" or report.skipped else "error"
+        role, _, check = _place(report.nodeid)
+        if report.when == "teardown":
+            check = f"{check} (teardown)"
+        seconds = round(self._seconds, 3)
+        self.send(role=role, check=check, state=state, seconds=seconds, message=_message(report))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.passed:
+            return
+        role, file, _ = _place(report.nodeid)
+        state = "skipped" if report.skipped else "error"
+        self.send(role=role, check=file or "collection", state=state, seconds=0.0, message=_message(report))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    with os.fdopen(int(os.environ.pop(JOB)), encoding="utf-8") as stream:
+        config.stash[_job] = json.load(stream)
+    config.stash[_reporter] = Reporter(int(os.environ.pop(RESULTS)))
+    config.pluginmanager.register(config.stash[_reporter])
+
+
+@pytest.fixture(scope="session")
+def plan(request: pytest.FixtureRequest) -> HostPlan:
+    """What the host should be."""
+    return codec.from_data(HostPlan, request.config.stash[_job]["plan"], "the plan")
+
+
+@pytest.fixture(scope="session")
+def host(request: pytest.FixtureRequest) -> testinfra.host.Host:
+    """The host, as testinfra asks it. `with host.sudo():` works whatever sudo wants."""
+    stash = request.config.stash
+    return testinfra.host.Host(SharedSsh(stash[_job], stash[_reporter].lost))
+
+
+def _place(nodeid: str) -> tuple[str, str, str]:
+    """Role, file and test of `base/verify/test_base.py::test_time[ntp]`."""
+    path, _, test = nodeid.partition("::")
+    return path.partition("/")[0], path.rpartition("/")[2], test
+
+
+def _message(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """What was expected and what was found: the first lines of the assertion, without the traceback."""
+    if report.passed:
+        return ""
+    told = report.longrepr
+    if isinstance(told, tuple):
+        text = str(told[2]).removeprefix("Skipped: ")
+    elif crash := getattr(told, "reprcrash", None):
+        lines = str(crash.message).removeprefix("AssertionError: ").splitlines()
+        # Where a value came from is worth a line; where the object it came from came from is not.
+        text = "\n".join(line for line in lines if "<testinfra." not in line and "<class 'testinfra." not in line)
+    else:
+        text = (str(told).strip().splitlines() or ["no message"])[-1].removeprefix("E ").strip()
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ..."
