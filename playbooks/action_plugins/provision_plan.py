@@ -26,9 +26,7 @@ try:
     from provision.model import Hardware, HostPlan, Refusal
     from provision.resolve import Layer, RoleChoice, check, resolve
 except ImportError as error:
-    MISSING: str | None = (
-        f"{sys.executable} cannot import provision ({error}): install it there, or run its own ansible-playbook"
-    )
+    MISSING: str | None = f"{sys.executable} cannot import provision ({error}): install it there"
 else:
     MISSING = None
 
@@ -43,7 +41,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             raise AnsibleActionFail(MISSING)
         variables = task_vars or {}
         try:
-            plan = self._given(variables) or self._decided(variables, result)
+            plan = self._given(variables) or self._decided(variables)
         except ProvisionError as error:
             faults = [f"{refusal}; {refusal.hint}" for refusal in error.refusals]
             return {**result, "failed": True, "msg": "\n".join(faults), "refusals": to_data(error.refusals)}
@@ -56,7 +54,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             return None
         return from_data(HostPlan, self._plain(variables["provision_plan"]), "provision_plan")
 
-    def _decided(self, variables: dict[str, Any], result: dict[str, Any]) -> HostPlan | None:
+    def _decided(self, variables: dict[str, Any]) -> HostPlan | None:
         """The plan, or None where only the input was to be judged."""
         catalog = load_catalog()
         if "tier" not in variables:
@@ -70,7 +68,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             raise ProvisionError(refusals)
         if not boolean(self._task.args.get("look", True)):
             return None
-        plan = resolve(host, self._probe(variables, result), tier, layers, catalog, choice)
+        plan = resolve(host, self._probe(variables), tier, layers, catalog, choice)
         if plan.shortfalls and not boolean(self._task.args.get("accept_hardware", False)) and not self._task.check_mode:
             hint = "add -e provision_accept_hardware=true to apply all the same"
             raise ProvisionError(
@@ -86,7 +84,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         rest = {name: self._plain(value) for name, value in settings.known(variables).items() if name not in extra}
         return [("inventory", rest), ("--set", extra)]
 
-    def _probe(self, variables: dict[str, Any], result: dict[str, Any]) -> Hardware:
+    def _probe(self, variables: dict[str, Any]) -> Hardware:
         found = self._execute_module(module_name="provision_probe", module_args={}, task_vars=variables)
         if found.get("failed") or found.get("unreachable") or "hardware" not in found:
             raise AnsibleActionFail(f"the hardware cannot be read: {found.get('msg', 'no answer')}", result=found)
