@@ -1,0 +1,309 @@
+"""The role contract of CONTRIBUTING.md, checked on every role alike."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from provision.schema import faults
+from provision.settings import schema_of
+
+ROOT = Path(__file__).parents[1]
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
+KINDS = {"str", "path", "raw", "int", "float", "bool", "list", "dict"}
+
+# Never in a role, in whatever language its line is.
+FORBIDDEN = {
+    r"\bignore_errors\b": "handle the failure, or let it fail",
+    r"state:\s*latest": "pin a version",
+    r"\bdeb(-src)?\b.*trusted=yes|^Trusted:\s*yes": "sign the repository",
+    r"(allow[_-]unauthenticated|disable_gpg_check|validate_certs:\s*(no|false)|--no-check-certificate|--insecure)": (
+        "never disable a signature or certificate check"
+    ),
+    r"\b(curl|wget)\b[^|\n]*\|\s*(sudo\s+)?(ba)?sh\b": "never pipe a download to a shell",
+    r"ansible\.builtin\.reboot|shutdown\s+-r|systemctl\s+reboot": "a role never reboots",
+}
+# A module's behaviour is not the module's alone where its failure is swallowed; the reason stands beside it.
+NEEDS_A_REASON = re.compile(r"^\s*(failed_when:\s*false|changed_when:.*)$")
+
+each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def options(role: Path) -> dict[str, Any]:
+    return dict(load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"].get("options", {}))
+
+
+def every_option(found: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Options and those nested in them, by dotted name."""
+    for name, option in found.items():
+        yield f"{path}{name}", option
+        yield from every_option(option.get("options", {}), f"{path}{name}.")
+
+
+def lines(role: Path, *folders: str) -> Iterator[tuple[Path, int, str]]:
+    for folder in folders:
+        for path in sorted((role / folder).rglob("*")):
+            if path.is_file() and path.suffix not in (".pyc", ".txt", ".sha256", ".asc"):
+                for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                    yield path.relative_to(ROOT), number, line
+
+
+def tasks(role: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every task and handler, blocks opened."""
+    for folder in ("tasks", "handlers"):
+        for path in sorted((role / folder).glob("*.yml")):
+            stack = list(load(path) or [])
+            while stack:
+                task = stack.pop(0)
+                yield path.relative_to(ROOT), task
+                stack = [*task.get("block", []), *task.get("rescue", []), *task.get("always", []), *stack]
+
+
+def own_modules() -> set[str]:
+    return {
+        path.stem
+        for folder in (*ROOT.glob("roles/*/library"), ROOT / "playbooks/library", ROOT / "playbooks/action_plugins")
+        for path in folder.glob("*.py")
+    }
+
+
+def test_the_five_roles_are_there() -> None:
+    assert {role.name for role in ROLES} >= {"base", "docker", "uv", "python_ml", "model_cache"}
+
+
+# -- 1: declared ---------------------------------------------------------------------------------------------------
+
+
+@each_role
+def test_defaults_and_specs_hold_the_same_keys_and_values(role: Path) -> None:
+    defaults = load(role / "defaults" / "main.yml") or {}
+    assert defaults == {name: option.get("default", "no default") for name, option in options(role).items()}
+
+
+@each_role
+def test_defaults_have_the_types_of_their_specs(role: Path) -> None:
+    defaults = load(role / "defaults" / "main.yml") or {}
+    assert {name: faults(schema_of(option), defaults[name]) for name, option in options(role).items()} == {
+        name: [] for name in defaults
+    }
+
+
+@each_role
+def test_nested_defaults_have_the_types_of_their_specs(role: Path) -> None:
+    wrong = [
+        name
+        for name, option in every_option(options(role))
+        if "default" in option and faults(schema_of(option), option["default"])
+    ]
+    assert wrong == []
+
+
+@each_role
+def test_defaults_decide_nothing(role: Path) -> None:
+    """A template in a default would be a decision that no plan shows."""
+    assert "{{" not in (role / "defaults" / "main.yml").read_text(encoding="utf-8")
+
+
+@each_role
+def test_every_option_says_what_it_is_for(role: Path) -> None:
+    silent = [name for name, option in every_option(options(role)) if len(str(option.get("description", ""))) < 15]
+    assert silent == []
+
+
+@each_role
+def test_every_option_has_a_type_and_lists_say_of_what(role: Path) -> None:
+    found = dict(every_option(options(role)))
+    assert [name for name, option in found.items() if option.get("type") not in KINDS] == []
+    assert [name for name, option in found.items() if option["type"] == "list" and "elements" not in option] == []
+
+
+@each_role
+def test_names_carry_the_roles_prefix(role: Path) -> None:
+    public = list(options(role))
+    internal = [name for path in sorted((role / "vars").glob("*.yml")) for name in load(path) or {}]
+    set_in_tasks = [
+        name
+        for _, task in tasks(role)
+        for name in [task.get("register"), *(task.get("vars") or {}), *(task.get("ansible.builtin.set_fact") or {})]
+        if name and name != "cacheable"
+    ]
+    reboot = f"{role.name}_reboot_required"  # what a role tells the one place that reboots
+    assert [name for name in public if not name.startswith(f"{role.name}_")] == []
+    assert [n for n in (*internal, *set_in_tasks) if not n.startswith(f"__{role.name}_") and n != reboot] == []
+
+
+@each_role
+def test_the_readme_names_every_variable_and_says_how_the_role_is_proved(role: Path) -> None:
+    text = (role / "README.md").read_text(encoding="utf-8")
+    assert [name for name in options(role) if name not in text] == []
+    assert "verify" in text
+
+
+# -- 2, 3: few tasks, own modules, nothing forbidden -----------------------------------------------------------------
+
+
+@each_role
+def test_only_built_in_modules_and_the_projects_own(role: Path) -> None:
+    keywords = {
+        "name", "when", "register", "notify", "vars", "loop", "loop_control", "become", "become_user", "block",
+        "rescue", "always", "changed_when", "failed_when", "check_mode", "no_log", "listen", "until", "retries", "delay", "tags",
+        "environment", "args", "delegate_to", "run_once", "diff", "timeout", "throttle",
+    }  # fmt: skip
+    used = {key for _, task in tasks(role) for key in task if key not in keywords}
+    assert sorted(name for name in used if not name.startswith("ansible.builtin.") and name not in own_modules()) == []
+
+
+@each_role
+def test_every_task_has_a_name(role: Path) -> None:
+    assert [task for _, task in tasks(role) if not task.get("name")] == []
+
+
+@each_role
+def test_no_forbidden_word(role: Path) -> None:
+    found = [
+        f"{path}:{number}: {line.strip()} ({remedy})"
+        for path, number, line in lines(role, "tasks", "handlers", "templates", "files", "defaults", "vars", "meta")
+        for word, remedy in FORBIDDEN.items()
+        if re.search(word, line)
+    ]
+    assert found == []
+
+
+@each_role
+def test_a_swallowed_failure_or_change_has_its_reason_beside_it(role: Path) -> None:
+    found = list(lines(role, "tasks", "handlers"))
+    bare = []
+    for index, (path, number, line) in enumerate(found):
+        begin = next(i for i in range(index, -1, -1) if found[i][2].lstrip().startswith("- name:") or i == 0)
+        if NEEDS_A_REASON.match(line) and not any("#" in text for _, _, text in found[max(begin - 1, 0) : index + 1]):
+            bare.append(f"{path}:{number}: {line.strip()}")
+    assert bare == []
+
+
+@each_role
+def test_only_the_play_becomes_root(role: Path) -> None:
+    """A task may only drop to a service user."""
+    assert [task["name"] for _, task in tasks(role) if task.get("become") and "become_user" not in task] == []
+
+
+# -- 5: restarts -----------------------------------------------------------------------------------------------------
+
+
+@each_role
+def test_the_last_task_flushes_the_handlers(role: Path) -> None:
+    assert load(role / "tasks" / "main.yml")[-1]["ansible.builtin.meta"] == "flush_handlers"
+
+
+@each_role
+def test_restarts_stand_in_handlers_only(role: Path) -> None:
+    restarts = [
+        task["name"]
+        for path, task in tasks(role)
+        for module in ("ansible.builtin.systemd_service", "ansible.builtin.systemd", "ansible.builtin.service")
+        if path.parent.name == "tasks" and (task.get(module) or {}).get("state") in ("restarted", "reloaded")
+    ]
+    assert restarts == []
+
+
+@each_role
+def test_every_notified_handler_exists(role: Path) -> None:
+    handlers = {task["name"] for path, task in tasks(role) if path.parent.name == "handlers"}
+    listens = {task["listen"] for path, task in tasks(role) if path.parent.name == "handlers" and "listen" in task}
+    told = {
+        name
+        for _, task in tasks(role)
+        for name in ([task["notify"]] if isinstance(task.get("notify"), str) else task.get("notify") or [])
+    }
+    assert told - handlers - listens == set()
+
+
+# -- 7, 8, 9: proved -------------------------------------------------------------------------------------------------
+
+
+def verify_functions(role: Path) -> dict[str, ast.FunctionDef]:
+    tree = ast.parse((role / "verify" / f"test_{role.name}.py").read_text(encoding="utf-8"))
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def verify_tests(role: Path) -> dict[str, ast.FunctionDef]:
+    return {name: node for name, node in verify_functions(role).items() if name.startswith("test_")}
+
+
+def arguments(function: ast.FunctionDef) -> set[str]:
+    return {argument.arg for argument in function.args.args}
+
+
+@each_role
+def test_every_verify_test_asks_the_host_and_can_fail(role: Path) -> None:
+    found = verify_tests(role)
+    assert found
+    for name, function in found.items():
+        fixtures = {fixture for fixture, node in verify_functions(role).items() if "host" in arguments(node)}
+        assert arguments(function) & {"host", *fixtures}, f"{name} asks no host"
+        judges = [
+            node
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assert)
+            or (isinstance(node, ast.Attribute) and node.attr in ("check_output", "run_expect", "run_test"))
+        ]
+        assert judges, f"{name} asserts nothing"
+        constants = [node for node in judges if isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant)]
+        assert constants == [], f"{name} asserts a constant"
+
+
+@each_role
+def test_no_verify_test_skips(role: Path) -> None:
+    """A skip is never a pass, so a verify test that may skip proves nothing."""
+    text = (role / "verify" / f"test_{role.name}.py").read_text(encoding="utf-8")
+    assert not re.search(r"pytest\.(mark\.)?(skip|xfail)", text)
+
+
+@each_role
+def test_every_verify_test_has_a_negative_control(role: Path) -> None:
+    controls = load(role / "verify" / "controls.yml")
+    assert all(set(control) == {"name", "break", "fails", "mend"} and control["fails"] for control in controls)
+    assert len({control["name"] for control in controls}) == len(controls)
+    assert {name for control in controls for name in control["fails"]} == set(verify_tests(role))
+
+
+@each_role
+def test_there_is_a_thin_molecule_scenario(role: Path) -> None:
+    scenario = load(ROOT / "molecule" / role.name / "molecule.yml")
+    assert scenario["platforms"]
+
+
+# -- the contract itself can fail ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ignore_errors: true",
+        "state: latest",
+        "deb [trusted=yes] http://x",
+        "Trusted: yes",
+        "curl -fsSL https://x | sudo bash",
+        "wget -qO- x | sh",
+        "validate_certs: false",
+        "ansible.builtin.reboot:",
+    ],
+)
+def test_forbidden_words_are_found(line: str) -> None:
+    assert any(re.search(word, line) for word in FORBIDDEN)
+
+
+@pytest.mark.parametrize(
+    "line", ["# the latest state", "curl -o file https://x", "state: present", "echo a | sha512sum"]
+)
+def test_innocent_lines_are_not(line: str) -> None:
+    assert not any(re.search(word, line) for word in FORBIDDEN)
