@@ -79,6 +79,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 COMMANDS = "/usr/local/bin"
+UV_CONFIGURATION = "/etc/uv/uv.toml"  # not whatever root keeps in its home
 STAMP = "provision.json"
 LAYOUT = 1  # part of the key: raising it rebuilds every environment
 
@@ -134,7 +135,8 @@ class Environment:
             # One file system with the environments: files are hard-linked from the cache, not copied.
             settings = {"UV_CACHE_DIR": os.path.join(root, ".cache"), "UV_NO_PROGRESS": "1"}
             settings["UV_PYTHON_INSTALL_DIR"] = os.path.join(root, ".python")
-            settings["UV_CONFIG_FILE"] = "/etc/uv/uv.toml"
+            settings["UV_CONFIG_FILE"] = UV_CONFIGURATION if os.path.exists(UV_CONFIGURATION) else os.devnull
+            settings["UV_HTTP_RETRIES"] = "8"  # gigabytes over a lossy line: the default gave up in practice
         code, out, err = self.module.run_command(list(command), environ_update=settings, cwd="/")
         if code != 0:
             shutil.rmtree(self.home, ignore_errors=True)
@@ -165,6 +167,8 @@ class Environment:
                 self.run(SYSTEM_PYTHON, "-m", "venv", self.home)
                 wanted += ["--only-binary", ":all:", "--no-cache-dir"]
                 self.run(python, "-m", "pip", "install", *wanted)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.home, ".lock"))  # uv leaves it writable by everybody
         staged = os.path.join(self.home, STAMP + ".new")
         with open(staged, "w") as stream:
             json.dump({"python": self.python, "distributions": self.distributions()}, stream, indent=1)
