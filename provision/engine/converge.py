@@ -109,7 +109,7 @@ def _run(
     stopping: threading.Event,
 ) -> None:
     # Imported here because it costs 0.2 s, which no other verb should pay.
-    import ansible_runner.interface  # noqa: PLC0415
+    import ansible_runner.interface
 
     private = workspace.runtime / "ansible"
     (private / "env").mkdir(parents=True, mode=0o700)

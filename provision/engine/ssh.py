@@ -104,13 +104,16 @@ def explain(workspace: Workspace, host: Host, answer: Answer) -> Trouble:
     for fault in _FAULTS:
         if match := re.search(fault.pattern, said, re.MULTILINE):
             return _tell(host, known, fault, match)
-    last = said.splitlines()[-1].strip() if said.strip() else f"ssh ended with code {answer.code}"
+    if not said.strip():
+        # The end of a shared connection: its master closes without a word.
+        return _trouble(host, "stopped answering", "look whether it is up, then run again", True)
+    last = said.strip().splitlines()[-1].strip()
     return _trouble(host, f"cannot be reached by ssh: {last}", f"look at it: {command_line(host)} -v", True)
 
 
 @dataclass(frozen=True)
 class _Fault:
-    """A complaint of ssh (`pattern`) and how to tell it; `{named}` is the machine ssh itself speaks of."""
+    """A complaint of ssh (`pattern`) and how to tell it; the group `named` is the machine ssh itself speaks of."""
 
     pattern: str
     fact: str
@@ -230,7 +233,13 @@ _FAULTS = (
         False,
     ),
     _Fault(
-        r"timed out during banner exchange|kex_exchange_identification|banner line contains invalid|Bad packet length",
+        r"timed out during banner exchange",
+        "takes the connection on port {port}, but then says nothing",
+        "is it overloaded, or does a firewall answer in its place? try: {ssh} -v",
+        True,
+    ),
+    _Fault(
+        r"kex_exchange_identification|banner line contains invalid|Bad packet length",
         "answers on port {port}, but not as an SSH server",
         "is the port right, or is its sshd refusing new connections (MaxStartups, TCP wrappers)? try: {ssh} -v",
         True,
@@ -248,19 +257,15 @@ def _tell(host: Host, known: dict[str, str], fault: _Fault, match: re.Match[str]
     """A fault in the words of the table; where ssh speaks of a bastion, the bastion is named."""
     jump = known.get("proxyjump", "its proxy command").rsplit(",", 1)[-1]
     found = {name: value.strip().rstrip(".") for name, value in match.groupdict().items() if value}
-    named = re.sub(r"^\[(.*)\]:\d+$", r"\1", found.get("named", host.name))
+    raw = found.get("named", host.name)
+    named = re.sub(r"^\[(.*)\]:\d+$", r"\1", raw)
     own = {host.name, host.address, known.get("hostname"), known.get("hostkeyalias")}
     by_way = "named" in found and named not in own and ("proxyjump" in known or "proxycommand" in known)
     words = {"port": known.get("port", "22"), "name": host.name, "jump": jump, **found}
-    words |= (
-        {"named": named, "trust": named, "ssh": f"ssh {named}"}
-        if by_way
-        else {
-            "named": host.name,
-            "trust": trust_target(host),
-            "ssh": command_line(host),
-        }
-    )
+    if by_way:
+        words |= {"trust": re.sub(r"^\[([^:\]]*)\]:", r"\1:", raw), "ssh": f"ssh {named}"}
+    else:
+        words |= {"trust": trust_target(host), "ssh": command_line(host)}
     fact = fault.fact.format(**words)
     if by_way:
         fact = f"is reached through {named}, which {fact}"
