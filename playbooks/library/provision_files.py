@@ -150,7 +150,8 @@ def make_directories(module, result):
             result["paths"].append(path)
 
 
-def write_files(module, result):
+def stage_files(module):
+    """New content by path, judged, and what stands there now. Nothing on the host has changed when one is refused."""
     staged = {}
     before = {}
     for entry in module.params["files"]:
@@ -160,6 +161,10 @@ def write_files(module, result):
         refuse_foreign(module, entry, before[entry["path"]])
         if before[entry["path"]] != to_bytes(entry["content"]):
             staged[entry["path"]] = stage(module, entry)
+    return staged, before
+
+
+def write_files(module, staged, before, result):
     for entry in module.params["files"]:
         path = entry["path"]
         if path in staged:
@@ -222,13 +227,14 @@ def main():
     result = {"changed": False, "paths": [], "diff": []}
     mark = os.path.join(PENDING, module.params["pending"]) if module.params["pending"] else None
     owed = bool(mark and os.path.exists(mark))
+    staged, before = stage_files(module)
     if mark and not module.check_mode and not owed:
         # Set before anything is touched: if this run dies half way, the next one knows that a restart is owed.
         os.makedirs(PENDING, mode=0o755, exist_ok=True)
         with open(mark, "w"):
             pass
     make_directories(module, result)
-    write_files(module, result)
+    write_files(module, staged, before, result)
     remove(module, result)
     set_aside(module, result)
     if mark and not module.check_mode and not owed and not result["paths"]:
