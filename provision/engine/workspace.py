@@ -190,7 +190,7 @@ def _pattern(host: Host) -> str:
 
 def _plain(host: Host, text: str, what: str) -> str:
     if not text or not text.isprintable() or any(character in text for character in " \"'") or text.startswith("-"):
-        raise refuse(f"host {host.name!r}", f"has a {what} that ssh cannot take: {text!r}", _HINT)
+        raise refuse(f"host {host.name!r}", f"has the {what} {text!r}, which ssh cannot take", _HINT)
     return text
 
 
