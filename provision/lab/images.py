@@ -13,10 +13,11 @@ from pathlib import Path
 from provision.errors import refuse
 from provision.lab import mirrors, paths, scripts
 from provision.lab.podman import BUILD_PREFIX, Podman
-from provision.lab.system import require, run
+from provision.lab.system import APT_GET, require, run
 
 REPOSITORY = "localhost/provision-lab"
 CODENAME = "bookworm"
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # What Ubuntu's and Debian's server images have, and not more: a target is a bare box.
 PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "python3-apt", "sudo", "iproute2", "procps", "kmod",
@@ -121,9 +122,7 @@ def ensure(podman: Podman, name: str) -> str:
 def _bootstrap(podman: Podman, tag: str, script: str) -> None:
     """Make the Debian root from this machine's own package sources."""
     require("mmdebstrap")
-    sources = mirrors.one_line_sources(mirrors.apt_sources(CODENAME)) or [
-        f"deb http://deb.debian.org/debian {CODENAME} main"
-    ]
+    sources = mirrors.one_line_sources(mirrors.apt_sources(CODENAME)) or _public_sources()
     with tempfile.TemporaryDirectory(dir=paths.cache_root(), prefix="bootstrap-") as folder:
         archive = str(Path(folder) / "root.tar")
         options = [f"--aptopt={line}" for line in mirrors.apt_options()]
@@ -132,6 +131,18 @@ def _bootstrap(podman: Podman, tag: str, script: str) -> None:
         podman.call("import", "--quiet", "--change", 'CMD ["/sbin/init"]', archive, f"{tag}-root", timeout=300)
     _layer(podman, f"{tag}-root", tag, script)
     podman.attempt("untag", f"{tag}-root")
+
+
+def _public_sources() -> list[str]:
+    """Debian's own archive, for a controller that has no sources of the release, as Ubuntu has none."""
+    if not KEYRING.exists():
+        hint = f"run: {APT_GET} debian-archive-keyring"
+        raise refuse("this machine", f"lacks {KEYRING}, with which Debian's packages are verified", hint)
+    signed = f"deb [signed-by={KEYRING}]"
+    return [
+        f"{signed} http://deb.debian.org/debian {CODENAME} main",
+        f"{signed} http://deb.debian.org/debian-security {CODENAME}-security main",
+    ]
 
 
 def _layer(podman: Podman, base: str, tag: str, script: str) -> None:

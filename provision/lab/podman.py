@@ -15,7 +15,7 @@ from typing import Any
 
 from provision.errors import ProvisionError, refuse
 from provision.lab import holder, paths
-from provision.lab.system import Machine, attempt, locked, machine, require, run
+from provision.lab.system import Machine, attempt, locked, machine, require, run, uses_cni
 
 LABEL = "provision.lab"
 NETWORK = "provision-lab"
@@ -28,7 +28,7 @@ INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 
 CONFIGURATION = """\
 [network]
-network_backend = "netavark"
+{backend}
 network_config_dir = "{run}/networks"
 [engine]
 cgroup_manager = "{manager}"
@@ -51,7 +51,10 @@ class Podman:
         self._configuration = self._run_root / "containers.conf"
         # Where systemd owns the cgroup tree, podman asks it for a place; elsewhere nobody minds.
         owned = self.machine.unified_cgroups and Path("/run/systemd/system").exists()
-        text = CONFIGURATION.format(run=self._run_root, manager="systemd" if owned else "cgroupfs")
+        manager = "systemd" if owned else "cgroupfs"
+        # A podman that knows only CNI does not know this setting either.
+        backend = "" if uses_cni() else 'network_backend = "netavark"'
+        text = CONFIGURATION.format(run=self._run_root, manager=manager, backend=backend)
         if not self._configuration.exists() or self._configuration.read_text() != text:
             self._configuration.write_text(text)
 
@@ -76,7 +79,7 @@ class Podman:
         """Options that let systemd and dockerd run inside, while the machine's disks stay out of sight."""
         # Not --privileged: that would put the controller's own disks into the target's /dev, and let a role's sysctl
         # settings change the controller's kernel. Of /proc/sys only net belongs to the target.
-        options = ["--systemd=always", "--cap-add=all", "--volume=/proc/sys/net:/proc/sys/net"]
+        options = ["--systemd=always", "--stop-timeout=0", "--cap-add=all", "--volume=/proc/sys/net:/proc/sys/net"]
         options += [f"--cap-drop={name}" for name in CONTROLLERS_OWN]
         options += [f"--security-opt={name}" for name in ("seccomp=unconfined", "apparmor=unconfined", "label=disable")]
         options += [f"--device={device}" for device in ("/dev/fuse", "/dev/net/tun") if Path(device).exists()]
@@ -99,7 +102,7 @@ class Podman:
     def remove(self, container: str) -> None:
         """Remove a container, its anonymous volumes and its cgroup; nothing happens when there is none."""
         if self.attempt("container", "exists", container)[0] == 0:
-            self.call("rm", "--force", "--time", "0", "--volumes", container, timeout=60)
+            self.call("rm", "--force", "--volumes", container, timeout=60)
         self._remove_cgroup(_cgroup(container))
 
     def ensure_network(self) -> None:

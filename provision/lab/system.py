@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,17 @@ TOOLS: Mapping[str, str] = {
     "ssh-keygen": "openssh-client",
     "nsenter": "util-linux",
     "unshare": "util-linux",
+    "newuidmap": "uidmap",
+    "slirp4netns": "slirp4netns",
 }
-# The tools without which no target starts; mmdebstrap is needed only where an image is made without a registry.
-RUNTIME = tuple(name for name in TOOLS if name != "mmdebstrap")
+# The tools without which no target starts: root's, and an ordinary user's in place of the firewall's.
+# mmdebstrap is needed only where an image is made without a registry.
+SHARED = ("podman", "crun", "ssh", "ssh-keygen", "nsenter", "unshare")
+ROOTS = ("netavark", "iptables", "nft")
+USERS = ("newuidmap", "slirp4netns")
+# Releases whose podman is older than netavark.
+CNI_RELEASES = ("20.04", "22.04")
+CNI_BRIDGE = Path("/usr/lib/cni/bridge")
 APT_GET = "sudo apt-get install -y --no-install-recommends"
 # Where Debian keeps helpers that are not on an ordinary user's PATH.
 HELPER_FOLDERS = ("/usr/sbin", "/sbin", "/usr/lib/podman", "/usr/libexec/podman")
@@ -69,26 +78,47 @@ def machine() -> Machine:
     )
 
 
-def faults(tools: Iterable[str] = TOOLS) -> list[Refusal]:
-    """What keeps this machine from running lab targets, each with its remedy; empty when it can."""
-    found = []
-    search = os.pathsep.join((os.environ.get("PATH", ""), *HELPER_FOLDERS))
-    missing = [name for name in tools if shutil.which(name, path=search) is None]
-    if missing:
-        packages = " ".join(sorted({TOOLS[name] for name in missing}))
-        fact = f"lacks {', '.join(missing)}, which lab targets need"
-        found.append(Refusal("this machine", fact, f"run: {APT_GET} {packages}"))
+def uses_cni() -> bool:
+    """Whether podman's bridge comes from the CNI plugins here, as with Ubuntu 22.04's podman."""
+    return not _found("netavark") and CNI_BRIDGE.exists()
+
+
+def faults(*tools: str) -> list[Refusal]:
+    """What keeps this machine from running lab targets, each with its remedy; empty when it can.
+
+    Looks for these tools; without any, for all that a target needs.
+    """
+    faulty = []
     here = machine()
     if not here.root and not here.unified_cgroups:
         fact = "needs root here: this machine mounts cgroup v1, so a user's containers cannot run systemd"
-        found.append(Refusal("provision lab", fact, "run it as root: sudo provision lab up"))
-    return found
+        faulty.append(Refusal("provision lab", fact, "run it as root: sudo provision lab up"))
+    wanted = tools or (*SHARED, *(ROOTS if here.root else USERS))
+    missing = [name for name in wanted if not _found(name) and not (name == "netavark" and uses_cni())]
+    if missing:
+        packages = " ".join(sorted({_package(name) for name in missing}))
+        fact = f"lacks {', '.join(missing)}, which lab targets need"
+        faulty.append(Refusal("this machine", fact, f"run: {APT_GET} {packages}"))
+    return faulty
 
 
 def require(*tools: str) -> None:
     """Refuse, with every fault, when this machine lacks one of these tools (by default all that a target needs)."""
-    if found := faults(tools or RUNTIME):
+    if found := faults(*tools):
         raise ProvisionError(found)
+
+
+def _found(tool: str) -> bool:
+    """Whether a tool is on PATH or where Debian keeps helpers."""
+    search = os.pathsep.join((os.environ.get("PATH", ""), *HELPER_FOLDERS))
+    return shutil.which(tool, path=search) is not None
+
+
+def _package(tool: str) -> str:
+    """The package that brings a tool on this machine's release."""
+    if tool == "netavark" and platform.freedesktop_os_release().get("VERSION_ID") in CNI_RELEASES:
+        return "containernetworking-plugins"
+    return TOOLS[tool]
 
 
 def run(

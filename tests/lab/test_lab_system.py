@@ -26,7 +26,20 @@ def test_missing_tools_are_named_with_the_command_that_installs_them(monkeypatch
 
 def test_an_ordinary_user_on_cgroup_v1_is_told_to_be_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "machine", lambda: system.Machine(False, False, False))
-    assert [fault.hint for fault in system.faults(())] == ["run it as root: sudo provision lab up"]
+    assert [fault.hint for fault in system.faults("ssh")] == ["run it as root: sudo provision lab up"]
+
+
+def test_each_release_is_told_the_package_that_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(system, "HELPER_FOLDERS", ())
+    monkeypatch.setattr(system, "CNI_BRIDGE", tmp_path / "bridge")
+    monkeypatch.setattr(system, "machine", lambda: system.Machine(True, True, True))
+    for release, package in {"12": "netavark", "22.04": "containernetworking-plugins"}.items():
+        monkeypatch.setattr(system.platform, "freedesktop_os_release", lambda found=release: {"VERSION_ID": found})
+        assert system.faults("netavark")[0].hint.endswith(f" {package}")
+    (tmp_path / "bridge").touch()
+    assert system.faults("netavark") == []
+    assert system.uses_cni()
 
 
 @pytest.mark.parametrize(
