@@ -1,0 +1,269 @@
+"""The declared models on a real target, from a hub that misbehaves: every byte is proved, none is fetched twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from provision.content import playbooks_dir, roles_dir
+from provision.translate import role_variables
+from tests.integration.conftest import Target
+from tests.standins.hub import Fault, Hub, Repository
+
+pytestmark = pytest.mark.lab
+
+PLAYBOOK = [
+    {
+        "hosts": "all",
+        "become": True,
+        "gather_facts": True,
+        "gather_subset": ["!all"],
+        "force_handlers": True,
+        "tasks": [
+            {"include_role": {"name": "{{ role }}"}, "loop": "{{ roles_to_apply }}", "loop_control": {"loop_var": "role"}}
+        ],
+    }
+]
+WEIGHTS = random.Random(7).randbytes(24_000_000)  # the client writes in pieces of 10 MiB
+CONFIG = b'{"hidden_size": 8}\n'
+TOKEN = "hf_this_must_not_be_seen_anywhere"
+HUB = "/srv/models/huggingface/hub"
+
+
+@dataclass(frozen=True)
+class Played:
+    code: int
+    out: str
+
+    @property
+    def changed(self) -> int:
+        return int(self.out.rsplit("changed=", 1)[1].split()[0])
+
+
+@dataclass
+class Cache:
+    """A target with the role applied, and the hub that it downloads from."""
+
+    target: Target
+    hub: Hub
+    home: Path
+
+    def command(self, *words: str, roles: tuple[str, ...] = ("model_cache",), **settings: Any) -> list[str]:
+        variables = self.home / "variables.json"
+        given = {name: value for name, _, value in role_variables(self.mirrors())}
+        given |= {"model_cache_endpoint": self.hub.endpoint, "model_cache_reserve_gb": 0, **settings}
+        variables.write_text(json.dumps(given | {"roles_to_apply": roles}))
+        playbook = self.home / "play.yml"
+        playbook.write_text(yaml.safe_dump(PLAYBOOK))
+        where = ["-i", self.target.host.inventory, "--limit", self.target.name, "-e", f"@{variables}"]
+        return [str(Path(sys.executable).parent / "ansible-playbook"), *where, *words, str(playbook)]
+
+    def mirrors(self) -> dict[str, Any]:
+        inventory = yaml.safe_load(Path(self.target.host.inventory).read_text())
+        mirrors: dict[str, Any] = inventory["all"]["children"]["lab"]["hosts"][self.target.name]["mirrors"]
+        return mirrors
+
+    def environment(self) -> dict[str, str]:
+        content = {"ANSIBLE_ROLES_PATH": str(roles_dir()), "ANSIBLE_LIBRARY": str(playbooks_dir() / "library")}
+        return {**os.environ, **content, "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1"}
+
+    def apply(self, *words: str, **settings: Any) -> Played:
+        done = subprocess.run(
+            self.command(*words, **settings), env=self.environment(), capture_output=True, text=True, timeout=400, check=False
+        )  # fmt: skip
+        return Played(done.returncode, done.stdout + done.stderr)
+
+    def place(self, repository: Repository, path: str = "weights.bin") -> str:
+        storage = "models--" + repository.name.replace("/", "--")
+        return f"{HUB}/{storage}/snapshots/{repository.revision}/{path}"
+
+
+@pytest.fixture(scope="module")
+def cache(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
+    target = new_target("models")
+    gateway = target.sh("ip -4 route show default").split()[2]
+    with Hub(gateway) as hub:
+        made = Cache(target, hub, tmp_path_factory.mktemp("model-cache"))
+        first = made.apply(roles=("base", "uv", "model_cache"))
+        assert first.code == 0, first.out[-4000:]
+        yield made
+
+
+@pytest.fixture
+def model(cache: Cache, request: pytest.FixtureRequest) -> Repository:
+    """A model of the test's own: weights as an LFS file, a small file beside it."""
+    cache.hub.forget()
+    name = "acme/" + request.node.name.removeprefix("test_").replace("_", "-")
+    return cache.hub.add(name, {"weights.bin": WEIGHTS + name.encode(), "config.json": CONFIG})
+
+
+def test_check_mode_foretells_the_download_and_a_second_run_asks_the_hub_nothing(
+    cache: Cache, model: Repository
+) -> None:
+    models = [model.manifest()]
+    foretold = cache.apply("--check", model_cache_models=models)
+    assert (foretold.code, foretold.changed) == (0, 1)
+    assert cache.hub.requests == []
+    applied = cache.apply(model_cache_models=models)
+    assert (applied.code, applied.changed) == (0, 1), applied.out
+    assert cache.target.sh(f"sha256sum {cache.place(model)}").split()[0] == model.files["weights.bin"].sha256
+    cache.hub.forget()
+    again = cache.apply(model_cache_models=models)
+    assert (again.code, again.changed) == (0, 0), again.out
+    assert cache.hub.requests == []
+
+
+def test_globs_bring_the_files_they_name(cache: Cache, model: Repository) -> None:
+    models = [{**model.manifest("weights.bin"), "include": ["*.json"]}]
+    assert cache.apply(model_cache_models=models).changed == 1
+    assert cache.target.sh(f"cat {cache.place(model, 'config.json')}") == CONFIG.decode()
+    assert cache.apply("--check", model_cache_models=models).changed == 0
+    cache.target.sh(f"echo altered > {cache.place(model, 'config.json')}")
+    assert cache.apply("--check", model_cache_models=models).changed == 1
+
+
+def test_a_cut_transfer_goes_on_where_it_stopped(cache: Cache, model: Repository) -> None:
+    cache.hub.misbehave("weights.bin", Fault(cut_after=15_000_000))
+    applied = cache.apply(model_cache_models=[model.manifest("weights.bin")])
+    assert applied.code == 0, applied.out
+    assert [request.range for request in cache.hub.requests if request.status == 206] == ["bytes=10485760-"]
+
+
+def test_a_killed_download_goes_on_in_the_next_run(cache: Cache, model: Repository) -> None:
+    models = [model.manifest("weights.bin")]
+    cache.hub.misbehave("weights.bin", Fault(stall_after=15_000_000))
+    running = subprocess.Popen(
+        cache.command(model_cache_models=models), env=cache.environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert cache.hub.stalled.wait(60)
+    time.sleep(1)
+    cache.target.sh("kill -9 $(pgrep -f '^/opt/provision/hf/bin/python .*/fetch.py')")
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 2
+    assert f"{model.name}: the download stopped (exit -9)" in out
+    assert cache.target.sh(f"ls {cache.place(model)} 2>&1 || true").endswith("No such file or directory\n")
+    cache.hub.forget()
+    again = cache.apply(model_cache_models=models)
+    assert again.code == 0, again.out
+    size = len(model.files["weights.bin"].content)
+    assert cache.hub.content_bytes() == size - 10_485_760
+
+
+def test_wrong_bytes_are_refused_by_name_and_fetched_again(cache: Cache, model: Repository) -> None:
+    models = [model.manifest()]
+    cache.hub.misbehave("weights.bin", Fault(flip=True))
+    refused = cache.apply(model_cache_models=models)
+    assert refused.code == 2
+    sha256 = model.files["weights.bin"].sha256
+    assert f"{model.name} weights.bin: expected {sha256}, got " in refused.out
+    assert "it was removed and the next run downloads it again" in refused.out
+    storage = cache.place(model).split("/snapshots")[0]
+    assert sha256 not in cache.target.sh(f"ls {storage}/blobs")
+    again = cache.apply(model_cache_models=models)
+    assert (again.code, again.changed) == (0, 1), again.out
+
+
+def test_a_manifest_that_contradicts_the_hub_downloads_nothing(cache: Cache, model: Repository) -> None:
+    wrong = {**model.manifest(), "files": {"weights.bin": "0" * 64, "missing.bin": "1" * 64}}
+    refused = cache.apply(model_cache_models=[wrong])
+    assert refused.code == 2
+    assert f"expected {'0' * 64}, the hub holds {model.files['weights.bin'].sha256}" in refused.out
+    assert f"{model.name} has no file missing.bin at this revision" in refused.out
+    assert cache.hub.content_bytes() == 0
+
+
+def test_a_failing_hub_is_told(cache: Cache, model: Repository) -> None:
+    cache.hub.misbehave("config.json", Fault(status=503))
+    refused = cache.apply(model_cache_models=[model.manifest()])
+    assert refused.code == 2
+    assert f"{model.name} config.json: {cache.hub.endpoint} answered 503" in refused.out
+
+
+def test_a_disk_without_room_refuses_before_the_first_byte(cache: Cache, model: Repository) -> None:
+    refused = cache.apply(model_cache_models=[model.manifest()], model_cache_reserve_gb=1_000_000)
+    assert refused.code == 2
+    assert f"{model.name} needs 0.0 GB and 1000000.0 GB to spare in {HUB}" in refused.out
+    assert cache.hub.content_bytes() == 0
+
+
+def test_an_altered_model_is_found_and_mended(cache: Cache, model: Repository) -> None:
+    models = [model.manifest()]
+    assert cache.apply(model_cache_models=models).code == 0
+    place = cache.place(model)
+    # Same size, same modification time: what a careless copy or an attacker would leave.
+    cache.target.sh(f"touch -r {place} /tmp/then; printf X | dd of={place} conv=notrunc status=none; touch -r /tmp/then {place}")
+    offline = cache.apply(model_cache_models=models, model_cache_offline=True)
+    assert offline.code == 2
+    assert f"{model.name} weights.bin: expected {model.files['weights.bin'].sha256}, got " in offline.out
+    assert cache.apply("--check", model_cache_models=models, model_cache_offline=False).changed == 2
+    assert cache.apply(model_cache_models=models).changed == 2  # the environment is online again, and the model is mended
+    assert cache.target.sh(f"sha256sum {place}").split()[0] == model.files["weights.bin"].sha256
+
+
+def test_offline_verifies_what_is_there_and_names_what_is_not(cache: Cache, model: Repository) -> None:
+    models = [model.manifest()]
+    nowhere = "http://127.0.0.1:9"
+    refused = cache.apply(model_cache_models=models, model_cache_offline=True, model_cache_endpoint=nowhere)
+    assert refused.code == 2
+    assert f"{model.name} config.json: expected {model.files['config.json'].sha256}, it is not there" in refused.out
+    assert cache.apply(model_cache_models=models).code == 0
+    settings = {"model_cache_models": models, "model_cache_offline": True, "model_cache_endpoint": nowhere}
+    assert cache.apply(**settings).changed == 1  # only the environment
+    assert cache.apply(**settings, model_cache_verify="full").changed == 0
+    assert "HF_HUB_OFFLINE=1" in cache.target.sh("runuser -u ml -- sh -lc env")
+
+
+def test_the_token_of_a_private_model_is_seen_nowhere(cache: Cache) -> None:
+    cache.hub.forget()
+    model = cache.hub.add("acme/private", {"weights.bin": WEIGHTS + b"private"}, token=TOKEN)
+    models = [model.manifest()]
+    refused = cache.apply(model_cache_models=models)
+    assert refused.code == 2
+    assert f"acme/private is not found at {cache.hub.endpoint}, or not to be read without a token" in refused.out
+    cache.hub.misbehave("weights.bin", Fault(stall_after=15_000_000))
+    running = subprocess.Popen(
+        [*cache.command(model_cache_models=models, model_cache_token=TOKEN), "-vvv"], env=cache.environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert cache.hub.stalled.wait(60)
+    seen = cache.target.sh("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'; grep -rsl hf_this /tmp /var /srv /etc /opt /run || true")
+    assert TOKEN not in seen
+    cache.hub.closing.set()  # lets the stalled transfer end; the client goes on from its part
+    out, _ = running.communicate(timeout=120)
+    cache.hub.closing.clear()
+    assert running.returncode == 0, out[-3000:]
+    assert TOKEN not in out
+    assert not any(request.authorized for request in cache.hub.requests if request.path.startswith("/content/"))
+
+
+def test_a_member_loads_what_the_role_brought_and_shares_what_it_brings(cache: Cache, model: Repository) -> None:
+    cache.target.sh("for name in anna bert; do id $name > /dev/null 2>&1 || useradd -m -s /bin/bash $name; done")
+    settings = {"model_cache_models": [model.manifest()], "model_cache_members": ["anna", "bert"]}
+    assert cache.apply(**settings).code == 0
+    other = cache.hub.add("acme/of-anna", {"weights.bin": b"anna" * 1000, "config.json": CONFIG})
+    fetch = "hf download {} --revision {} --quiet"
+    cache.target.sh(f"su - anna -c 'HF_HUB_DISABLE_UPDATE_CHECK=1 {fetch.format(other.name, other.revision)}'")
+    cache.hub.forget()
+    for loaded in (model, other):
+        command = f"HF_HUB_OFFLINE=1 {fetch.format(loaded.name, loaded.revision)}"
+        assert cache.target.sh(f"su - bert -c '{command}'").strip().endswith(loaded.revision)
+    assert cache.hub.content_bytes() == 0
+    cache.target.sh(f"su - bert -c 'rm -r {HUB}/models--acme--of-anna'")
+
+
+def test_an_unknown_member_is_refused_by_name(cache: Cache) -> None:
+    refused = cache.apply(model_cache_members=["nobody-here"])
+    assert refused.code == 2
+    assert "no account nobody-here on this host" in refused.out
