@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -97,6 +98,7 @@ class RunFinished:
     at: float
     interrupted: bool = False
     next_steps: tuple[str, ...] = field(default=())
+    seconds: Mapping[str, float] = field(default_factory=dict)  # wall seconds of each phase: look, plan, act, prove
 
 
 Event = (

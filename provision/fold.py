@@ -90,6 +90,7 @@ def fold(events: Iterable[Event]) -> Report:
         hosts=outcomes,
         refusals=tuple(dict.fromkeys(run.refused)),
         next_steps=tuple(dict.fromkeys(steps)),
+        data={"seconds": dict(end.seconds)} if end and end.seconds else {},
     )
 
 

@@ -84,8 +84,9 @@ def conduct(verb: Verb, request: Request, given: Input, watcher: Watcher, work: 
                 work(run)
             except KeyboardInterrupt:
                 interrupted = True
-        run.emit(RunFinished(run_id, time.time(), interrupted))
-    report = replace(fold(run.events), data={"seconds": run.seconds, **_trouble(ledger)})
+        run.emit(RunFinished(run_id, time.time(), interrupted, seconds=run.seconds))
+    report = fold(run.events)
+    report = replace(report, data={**report.data, **_trouble(ledger)})
     ledger.finish(report)
     return report
 
