@@ -93,6 +93,14 @@ def point(link, target):
     os.replace(beside, link)
 
 
+def essence(said):
+    """What a failed program said from its first error on, without the long lists of hashes that a lock allows."""
+    lines = said.strip().splitlines()
+    start = next((number for number, line in enumerate(lines) if line.lower().startswith("error")), 0)
+    text = "\n".join(line.rstrip() for line in lines[start:] if line.strip())
+    return re.sub(r"(\n *sha256:[0-9a-f]{64}){3,}", "\n (one of those in the lock)", text)[-1500:]
+
+
 class Environment:
     """One declared environment: where it belongs, what is wrong with it, how it is built."""
 
@@ -141,10 +149,8 @@ class Environment:
         if code != 0:
             shutil.rmtree(self.home, ignore_errors=True)
             kept = "The former one stays in use. " if os.path.exists(self.link) else ""
-            told = "\n".join((err or out).strip().splitlines()[-25:])
-            self.module.fail_json(
-                msg="environment %s was not built. %s%s said: %s" % (self.name, kept, command[0], told)
-            )
+            told = (self.name, kept, os.path.basename(command[0]), essence(err or out))
+            self.module.fail_json(msg="environment %s was not built. %s%s said: %s" % told)
 
     def build(self):
         shutil.rmtree(self.home, ignore_errors=True)
