@@ -50,7 +50,12 @@ class Target:
         given["_ansible_remote_tmp"] = str(self.root.parent)
         words = [sys.executable, str(MODULE)]
         ended = subprocess.run(
-            words, input=json.dumps({"ANSIBLE_MODULE_ARGS": given}), capture_output=True, text=True, timeout=60, check=False
+            words,
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": given}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         return dict(json.loads(ended.stdout))
 
