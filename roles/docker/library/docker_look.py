@@ -78,13 +78,15 @@ from ansible.module_utils.docker_host import daemon_words, fetch, installed, kno
 from ansible.module_utils.docker_openpgp import primary_fingerprints
 
 KEYRING = "/etc/apt/keyrings/docker.asc"
-REPOSITORY_FILES = ("/etc/apt/sources.list.d/docker.sources", "/etc/apt/preferences.d/docker.pref", KEYRING)
+PIN = "/etc/apt/preferences.d/docker.pref"
+REPOSITORY_FILES = ("/etc/apt/sources.list.d/docker.sources", PIN, KEYRING)
 DAEMON_JSON = "/etc/docker/daemon.json"
 OWNED = "/var/lib/provision/docker/owned.json"
 DEFAULT_ROOT = "/var/lib/docker"
 DATA = ("containers/*", "image/*/imagedb/content/sha256/*", "volumes/*/_data")
 
 ENGINE = {"docker": "docker-ce", "distribution": "docker.io"}
+ORIGIN = {"docker": "Docker's repository", "distribution": "the distribution"}
 CE = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"]
 DISTRIBUTION = [
     "docker.io",
@@ -97,6 +99,7 @@ DISTRIBUTION = [
     "runc",
 ]
 RIVALS = {"docker": DISTRIBUTION, "distribution": [*CE, "docker-ce-rootless-extras"]}
+COMPOSE = ("docker-compose-v2", "docker-compose")
 PINNED = ("docker-ce", "docker-ce-cli", "docker.io")
 
 
@@ -153,30 +156,19 @@ def key(module):
 
 
 def packages(module, source, have):
-    """Which packages are due as apt specifications, and which of them apt can see now."""
+    """What shall be installed, in the words of provision_packages."""
     if source == "docker":
-        wanted, known = list(CE), None
+        names = list(CE)
     else:
-        known = known_to_apt(module, ("docker.io", "docker-compose-v2", "docker-compose", "docker-buildx"))
-        compose = [name for name in ("docker-compose-v2", "docker-compose") if name in have]
-        compose = compose or [name for name in ("docker-compose-v2", "docker-compose") if name in known]
-        wanted = ["docker.io", *compose[:1], *(["docker-buildx"] if "docker-buildx" in known else [])]
-        if "docker.io" not in known and "docker.io" not in have and not module.check_mode:
-            module.fail_json(
-                msg="apt knows no package docker.io on this host: its lists are empty or its sources too few. "
-                "Apply the role base first, or run: apt-get update"
-            )
+        known = known_to_apt(module, (*COMPOSE, "docker-buildx"))
+        # Debian 12 has the old docker-compose alone, and no buildx.
+        compose = [name for name in COMPOSE if name in have] or [name for name in COMPOSE if name in known]
+        names = ["docker.io", *(compose or COMPOSE[-1:])[:1], *(["docker-buildx"] if "docker-buildx" in known else [])]
+    pin, epoch = module.params["version"], "5:" if source == "docker" else ""
+    if pin:
+        names = ["%s=%s%s*" % (name, epoch, pin) if name in PINNED else name for name in names]
     # Where the kernel runs AppArmor, containers do not start without its parser.
-    wanted.append("apparmor")
-    pin = module.params["version"]
-    epoch = "5:" if source == "docker" else ""
-    due = []
-    for name in wanted:
-        held = pin and name in PINNED
-        if name not in have or (held and not have[name].split(":", 1)[-1].startswith(pin)):
-            due.append("%s=%s%s*" % (name, epoch, pin) if held else name)
-    seen = known_to_apt(module, [name.split("=")[0] for name in due]) if due else []
-    return due, [name for name in due if name.split("=")[0] in seen]
+    return [*names, "apparmor"]
 
 
 def stale_sources(module, url):
@@ -246,11 +238,12 @@ def moved_root(module, found, merged):
 
 def repository(module, source):
     """What apt shall know about Docker's repository."""
+    unpinned = [PIN] if os.path.exists(PIN) and not module.params["version"] else []
     if source == "docker":
         return {
             "key": key(module),
             "architecture": module.run_command(["dpkg", "--print-architecture"], check_rc=True)[1].strip(),
-            "absent": stale_sources(module, module.params["repository_url"]),
+            "absent": [*stale_sources(module, module.params["repository_url"]), *unpinned],
         }
     return {"key": "", "architecture": "", "absent": [path for path in REPOSITORY_FILES if os.path.lexists(path)]}
 
@@ -275,18 +268,15 @@ def main():
     have = installed(module, sorted({*CE, *DISTRIBUTION, "docker-ce-rootless-extras", "apparmor"}))
     source, why = route(module.params, have)
     fresh = ENGINE[source] not in have
-    due, visible = packages(module, source, have)
     module.exit_json(
         changed=False,
-        msg="; ".join(["packages come from %s: %s" % (source, why), *notes]),
+        msg="; ".join(["packages come from %s: %s" % (ORIGIN[source], why), *notes]),
         source=source,
         fresh=fresh,
         active=module.run_command(["systemctl", "is-active", "docker.service"])[0] == 0,
-        due=due,
-        visible=visible,
+        packages=packages(module, source, have),
         rivals=[name for name in RIVALS[source] if name in have] if fresh else [],
         repository=repository(module, source),
-        repository_files=REPOSITORY_FILES,
         members=members_record(),
         **files,
     )
