@@ -34,7 +34,7 @@ def listed_wheels(listing: Path) -> dict[str, dict[str, str]]:
 
 
 def compiled(source: Path, arguments: list[str]) -> str:
-    """What uv resolves for that input, hashes included. The former lock's versions are kept unless `--upgrade` is given."""
+    """What uv resolves for that input, hashes included; without `--upgrade` the former lock's versions are kept."""
     lock = source.with_suffix(".txt")
     command = ["uv", "pip", "compile", str(source), "--output-file", str(lock), "--universal", "--generate-hashes"]
     command += ["--python-version", OLDEST_PYTHON, "--fork-strategy", "fewest", "--index-strategy", "unsafe-best-match"]

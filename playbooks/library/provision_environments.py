@@ -11,8 +11,8 @@ description:
     reached through the link C(ROOT/NAME). A virtual environment cannot be moved, so the new one is built at its final
     place beside the old one and the link is switched, atomically, once it is complete. An interrupted or failed build
     leaves the former environment in use.
-  - A stamp written last tells a complete environment from the rest of an interrupted build. With nothing to do the module
-    reads the stamp and one directory listing, and runs no program.
+  - A stamp written last tells a complete environment from the rest of an interrupted build. With nothing to do the
+    module reads the stamp and one directory listing, and runs no program.
   - Only wheels are installed, only those that the lock lists by hash. Any index or folder may therefore serve them.
   - Environments under O(root) that are not in O(locks) are left alone and named in RV(undeclared).
 options:

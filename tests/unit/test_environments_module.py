@@ -29,7 +29,8 @@ else:
     pins = pathlib.Path(words[words.index("--requirement") + 1]).read_text().split()
     if "wrong==1" in pins:
         listed = "".join(f"\\n           sha256:{{digit * 64}}" for digit in "0123456789")
-        sys.exit(f"Using Python\\nerror: Hash mismatch for wrong\\n\\n  Expected:{{listed}}\\n  Computed: sha256:" + "f" * 64)
+        told = f"error: Hash mismatch for wrong\\n\\n  Expected:{{listed}}\\n  Computed: sha256:" + "f" * 64
+        sys.exit("Using Python\\n" + told)
     for pin in pins:
         (home / "lib" / "python3.11" / "site-packages" / (pin.replace("==", "-") + ".dist-info")).mkdir(parents=True)
 """
@@ -48,15 +49,8 @@ class Target:
         given = {"root": str(self.root), "uv": str(self.uv), "locks": {"torch": "a==1\nb==2"}, **arguments}
         given["_ansible_check_mode"] = check
         given["_ansible_remote_tmp"] = str(self.root.parent)
-        words = [sys.executable, str(MODULE)]
-        ended = subprocess.run(
-            words,
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": given}),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        words, told = [sys.executable, str(MODULE)], json.dumps({"ANSIBLE_MODULE_ARGS": given})
+        ended = subprocess.run(words, input=told, capture_output=True, text=True, timeout=60, check=False)
         return dict(json.loads(ended.stdout))
 
     @property
