@@ -156,8 +156,8 @@ def test_the_readme_names_every_variable_and_says_how_the_role_is_proved(role: P
 def test_only_built_in_modules_and_the_projects_own(role: Path) -> None:
     keywords = {
         "name", "when", "register", "notify", "vars", "loop", "loop_control", "become", "become_user", "block",
-        "rescue", "always", "changed_when", "failed_when", "check_mode", "no_log", "listen", "until", "retries", "delay", "tags",
-        "environment", "args", "delegate_to", "run_once", "diff", "timeout", "throttle",
+        "rescue", "always", "changed_when", "failed_when", "check_mode", "no_log", "listen", "until", "retries",
+        "delay", "tags", "environment", "args", "delegate_to", "run_once", "diff", "timeout", "throttle",
     }  # fmt: skip
     used = {key for _, task in tasks(role) for key in task if key not in keywords}
     assert sorted(name for name in used if not name.startswith("ansible.builtin.") and name not in own_modules()) == []

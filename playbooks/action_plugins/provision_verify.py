@@ -1,6 +1,8 @@
 """`provision_verify`: prove a host, from the controller, with `provision verify` and the inputs of this playbook run.
 
 The inventories, the vault password files, `tier` and those extra variables that are settings are passed on.
+
+Options: `only`, `skip` (roles, a list or comma-separated).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ else:
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset()
+    _VALID_ARGS = frozenset(("only", "skip"))
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -45,8 +47,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             *(f"--inventory={source}" for source in variables["ansible_inventory_sources"]),
             f"--limit={variables['inventory_hostname']}",
             *(f"--vault-password-file={path}" for path in context.CLIARGS.get("vault_password_files") or ()),
+            *(f"--{option}={role}" for option in ("only", "skip") for role in self._roles(option)),
             *(f"--set={name}={_written(value)}" for name, value in load_registry().known(given).items()),
         ]
+
+    def _roles(self, option: str) -> list[str]:
+        given = self._task.args.get(option) or ()
+        return [str(name).strip() for name in (given.split(",") if isinstance(given, str) else given)]
 
 
 def _written(value: Any) -> str:
