@@ -96,6 +96,9 @@ QUIET = {
     "UCF_FORCE_CONFFOLD": "1",
 }
 KEEP_CONFIGURATION = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
+NETWORK_PATIENCE = ["-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30", "-o", "Acquire::https::Timeout=30"]
+# apt's own timeouts were seen not to end a connection whose other side had vanished.
+REFRESH_SECONDS = 300
 # Second letter of dpkg's status: half-installed, unpacked, half-configured, waiting for or owing triggers.
 UNFINISHED = "HUFWt"
 LOCKED = re.compile(r"could not get lock|unable to (acquire the dpkg|lock)|is locked by another process", re.IGNORECASE)
@@ -108,6 +111,7 @@ class Packages:
         self.module = module
         self.deadline = time.time() + module.params["lock_timeout"]
         self.refreshed = False
+        self.unfetched = ""
         self.look()
 
     def look(self):
@@ -149,6 +153,7 @@ class Packages:
         return self.run("apt-get", "--yes", "--quiet", *KEEP_CONFIGURATION, *argv)
 
     def fail(self, fact, output, hint):
+        output = self.unfetched + output
         told = [line for line in output.splitlines() if line.startswith(("E:", "dpkg:"))] or output.splitlines()[-5:]
         self.module.fail_json(msg="%s: %s; %s" % (fact, " ".join(told), hint))
 
@@ -171,11 +176,18 @@ class Packages:
         return broken
 
     def refresh(self):
-        """Read the package lists anew."""
-        code, out, err = self.run("apt-get", "update", "--quiet")
+        """Read the package lists anew; one archive that does not answer is told of, but stands in no other's way."""
+        code, out, err = self.run("timeout", str(REFRESH_SECONDS), "apt-get", "update", "--quiet", *NETWORK_PATIENCE)
         if code != 0:
-            self.fail("the package lists cannot be refreshed", err or out, "see why: sudo apt-get update")
+            err = err or out or "E: nothing arrived within %d s" % REFRESH_SECONDS
+            self.fail("the package lists cannot be refreshed", err, "see why: sudo apt-get update")
         self.refreshed = True
+        self.unfetched = "".join(
+            "E: %s\n" % text for text in re.findall(r"^W: (Failed to fetch .*)", err, re.MULTILINE)
+        )
+        if self.unfetched:
+            self.module.warn("some package lists could not be refreshed: %s" % self.unfetched)
+            return
         os.makedirs(os.path.dirname(STAMP), exist_ok=True)
         with open(STAMP, "w"):
             pass
@@ -183,7 +195,9 @@ class Packages:
     def change(self, wanted):
         """Install and remove in one transaction, again after a repair or a refresh where that may help."""
         recommends = "--install-recommends" if self.module.params["recommends"] else "--no-install-recommends"
-        argv = ["install", recommends, *wanted]
+        # A version that is asked for by number may well be older than the installed one.
+        downgrade = ["--allow-downgrades"] if any("=" in entry for entry in wanted) else []
+        argv = ["install", recommends, *downgrade, *wanted]
         code, out, err = self.apt(*argv)
         if code != 0 and "--fix-broken" in err + out:
             self.apt("--fix-broken", "install")
@@ -192,7 +206,8 @@ class Packages:
             self.refresh()
             code, out, err = self.apt(*argv)
         if code != 0:
-            self.fail("cannot install %s" % " ".join(wanted), err or out, "see why: sudo apt-get install --dry-run")
+            again = "see why: sudo apt-get install --dry-run %s" % " ".join(wanted)
+            self.fail("cannot install what is declared", err or out, again)
 
 
 def frontend_locked():
@@ -211,9 +226,9 @@ def lists_stale(max_age):
     """Whether the lists are missing, too old, or older than what the sources say."""
     if not glob.glob(LISTS + "/*Release"):
         return True
-    # The folder's own time does not move when a refresh finds nothing new, hence the stamps.
-    stamps = [STAMP, "/var/lib/apt/periodic/update-success-stamp", LISTS]
-    read = max(os.path.getmtime(path) for path in stamps if os.path.exists(path))
+    # The folder's own time moves when a refresh fails half way and stays when it finds nothing new, hence the stamps.
+    stamps = [STAMP, "/var/lib/apt/periodic/update-success-stamp"]
+    read = max([os.path.getmtime(path) for path in stamps if os.path.exists(path)] or [0])
     sources = ["/etc/apt/sources.list", "/etc/apt/sources.list.d", *glob.glob("/etc/apt/sources.list.d/*")]
     written = max([os.path.getmtime(path) for path in sources if os.path.exists(path)] or [0])
     return written > read or time.time() - read > max_age
