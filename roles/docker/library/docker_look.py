@@ -143,8 +143,8 @@ def key(module):
             raise ValueError("it is binary, and apt takes the ASCII-armored form under this name")
     except (OSError, ValueError) as error:
         module.fail_json(
-            msg="Docker's repository key %s cannot be used: %s. Set mirrors.docker.key_url to a copy this host reaches, "
-            "or docker_source: distribution." % (url, error)
+            msg="Docker's repository key %s cannot be used: %s. Set docker_repository_key_url to a copy that this host "
+            "reaches, or docker_source to distribution." % (url, error)
         )
     if found != [wanted]:
         module.fail_json(
@@ -197,12 +197,16 @@ def daemon(module, declared):
         module.fail_json(msg="%s. It is not valid JSON: mend it or move it away; nothing was changed." % error)
     merged = merge(found, declared, owned.get("daemon", []))
     record = render({"daemon": [list(path) for path in leaves(declared)]})
-    return found, merged, {
-        "daemon_json": text if merged == found and text else render(merged),
-        "owned_json": record,
-        # Kept once, beside the record: what stood there before this role first wrote.
-        "daemon_json_found": text if text and not owned else "",
-    }
+    return (
+        found,
+        merged,
+        {
+            "daemon_json": text if merged == found and text else render(merged),
+            "owned_json": record,
+            # Kept once, beside the record: what stood there before this role first wrote.
+            "daemon_json_found": text if text and not owned else "",
+        },
+    )
 
 
 def refuse_flags(module, merged):

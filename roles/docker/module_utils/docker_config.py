@@ -115,7 +115,7 @@ def render(merged):
 
 
 def flags(words):
-    """Yield `(key in daemon.json, flag as written, origin)` of `words`, which are `(word, origin)` of a command line."""
+    """Yield `(key in daemon.json, flag as written, origin)` of a command line given as `(word, origin)` pairs."""
     for word, origin in words:
         if word.startswith("-") and word.strip("-"):
             flag = word.split("=", 1)[0]
