@@ -11,12 +11,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from provision import lab
 from provision.content import playbooks_dir
 from provision.ledger import state_home
 from provision.report import Report
 
 FREE_BYTES = 500 * 2**20
-LAB_TOOLS = ("podman", "mmdebstrap", "crun")
 
 Finding = dict[str, str]
 
@@ -91,11 +91,11 @@ def _keys() -> Finding:
 
 
 def _lab() -> Finding:
-    missing = [tool for tool in LAB_TOOLS if not shutil.which(tool)]
-    if missing:
-        remedy = f"apt-get install {' '.join(missing)}"
-        return _finding("lab", "limited", f"no {', '.join(missing)}: `provision lab` cannot work", remedy)
-    return _finding("lab", "good", ", ".join(LAB_TOOLS))
+    faults = lab.faults()
+    if not faults:
+        return _finding("lab", "good", "targets can be brought up here")
+    fact = "; ".join(str(fault) for fault in faults)
+    return _finding("lab", "limited", fact, "; ".join(fault.hint for fault in faults))
 
 
 LOOKS: tuple[Callable[[], Finding], ...] = (_python, _ansible, _content, _ssh, _locale, _state, _keys, _lab)

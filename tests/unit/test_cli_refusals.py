@@ -1,0 +1,34 @@
+"""Bad input: exactly these words, exit 2, and no connection tried."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PROVISION = Path(sys.executable).parent / "provision"
+CASES = yaml.safe_load((Path(__file__).parents[1] / "cases/refusals/input.yml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_the_answer_is_exact_and_nothing_is_touched(case: dict[str, Any], tmp_path: Path) -> None:
+    for name, text in case.get("files", {}).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    touched = tmp_path / "touched"
+    (tmp_path / "bin").mkdir()
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.write_text(f"#!/bin/sh\ntouch {touched}\nexit 255\n")
+    ssh.chmod(0o755)
+    done = subprocess.run(
+        [str(PROVISION), *case["argv"]], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        env={**os.environ, "PATH": f"{ssh.parent}:{os.environ['PATH']}"}, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == case["answer"] + "\nexit 2: the input is wrong; nothing was touched\n"
+    assert done.stderr == ""
+    assert done.returncode == 2
+    assert not touched.exists()
