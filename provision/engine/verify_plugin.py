@@ -146,8 +146,8 @@ def _message(report: pytest.TestReport | pytest.CollectReport) -> str:
         text = str(told[2]).removeprefix("Skipped: ")
     elif crash := getattr(told, "reprcrash", None):
         lines = str(crash.message).removeprefix("AssertionError: ").splitlines()
-        # Where a value came from is worth a line; where the object it came from came from is not.
-        text = "\n".join(line for line in lines if "<testinfra." not in line and "<class 'testinfra." not in line)
+        # Where a value came from is worth a line; where that came from is not.
+        text = "\n".join(line for line in lines if not line.startswith(" +    ") and "<testinfra." not in line)
     else:
         text = (str(told).strip().splitlines() or ["no message"])[-1].removeprefix("E ").strip()
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ..."

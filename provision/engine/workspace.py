@@ -132,10 +132,10 @@ class Workspace:
         try:
             yield path
         finally:
-            # Nobody may have read it: opening the other end lets the feeder go.
-            with contextlib.suppress(OSError):
-                os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+            # Nobody may have read it: with this end open the feeder comes to its end, early or late.
+            reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             feeder.join(timeout=1)
+            os.close(reader)
             path.unlink(missing_ok=True)
 
     def _config_text(self) -> str:
