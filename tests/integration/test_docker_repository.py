@@ -1,0 +1,265 @@
+"""Docker CE from a signed repository, on stand-ins: Debian dressed as Ubuntu 22.04, Docker's names, a throwaway key.
+
+The role is run by plain ansible-playbook. The tests stand in order: a bare target refuses, then installs, then changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision.content import playbooks_dir, roles_dir
+from tests.integration.conftest import Target
+from tests.standins import docker_ce
+from tests.standins.apt_repository import Repository, Server, SigningKey
+
+pytestmark = pytest.mark.lab
+
+PLAY = """\
+- hosts: all
+  become: true
+  gather_facts: true
+  gather_subset: [min]
+  force_handlers: true
+  roles: [docker]
+"""
+RELEASE, NEXT = "20.10.24", "20.10.25"
+FILES = "/etc/apt/sources.list.d/docker.sources /etc/apt/keyrings/docker.asc /etc/docker/daemon.json"
+# A container that lives on: a shell that waits for a line that never comes.
+CONTAINER = """
+tar --create --dereference --file - /bin/sh $(ldd /bin/sh | grep -o '/[^ ]*') 2>/dev/null | docker import - waiting
+docker run --detach --interactive --name waiting waiting /bin/sh -c 'read line'
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run of the role: exit status, tasks that changed, and everything it printed."""
+
+    code: int
+    changed: list[str]
+    output: str
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The target and the stand-in repository it sees."""
+
+    target: Target
+    folder: Path
+    repository: Repository
+    url: str
+
+    def sh(self, script: str) -> str:
+        return self.target.sh(script)
+
+    def apply(self, *words: str, **settings: Any) -> Outcome:
+        """Run the role with these settings over the stand-in's own."""
+        given = {
+            "docker_repository_url": self.url,
+            "docker_repository_key_fingerprint": self.repository.key.fingerprint,
+            **settings,
+        }
+        play = self.folder / "play.yml"
+        play.write_text(PLAY)
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "ansible-playbook"), str(play), *self.target.options(),
+             "-e", json.dumps(given), *words],
+            env={**os.environ, "ANSIBLE_LIBRARY": str(playbooks_dir() / "library"), "ANSIBLE_PIPELINING": "1",
+                 "ANSIBLE_ROLES_PATH": str(roles_dir()), "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        tasks = re.split(r"^(?:TASK|RUNNING HANDLER) \[(?:docker : )?(.*?)\] \**$", done.stdout, flags=re.MULTILINE)
+        changed = [name for name, told in zip(tasks[1::2], tasks[2::2], strict=True) if "\nchanged: " in told]
+        return Outcome(done.returncode, changed, done.stdout + done.stderr)
+
+    def engine(self) -> str:
+        """Name and version of the installed engine, upstream's part."""
+        return self.sh("dpkg-query -W -f '${Package} ${Version}\\n' docker-ce docker.io 2>/dev/null | grep ' .' || :")
+
+    def daemon(self) -> str:
+        """What changes when the daemon is restarted."""
+        return self.sh("systemctl show --property MainPID,ActiveEnterTimestampMonotonic docker.service")
+
+    def options(self) -> dict[str, Any]:
+        options = json.loads(self.sh("cat /etc/docker/daemon.json"))
+        assert isinstance(options, dict)
+        return options
+
+
+@pytest.fixture(scope="module")
+def ground(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    folder = tmp_path_factory.mktemp("docker-ce")
+    key = SigningKey()
+    repository = Repository(folder / "web" / "ubuntu", key, suite="jammy", component="stable")
+    docker_ce.fill(repository, docker_ce.binaries(folder / "debs"), RELEASE)
+    repository.publish()
+    target = new_target("docker-ce", "ubuntu-22.04-standin")
+    with Server(folder / "web") as server:
+        yield Ground(target, folder, repository, server.url_for(target.host.address))
+    key.remove()
+
+
+def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(ground: Ground) -> None:
+    docker = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+    outcome = ground.apply(docker_repository_key_fingerprint=docker)
+    assert outcome.code == 2
+    assert f"has fingerprint {ground.repository.key.fingerprint}, expected {docker}" in outcome.output
+    assert ground.sh(f"ls {FILES} 2>/dev/null || :") == ""
+    assert ground.engine() == ""
+
+
+def test_a_bad_signature_is_refused_and_the_source_withdrawn(ground: Ground) -> None:
+    stranger = SigningKey("stranger")
+    ground.repository.publish(signer=stranger)
+    outcome = ground.apply()
+    ground.repository.publish()
+    stranger.remove()
+    assert outcome.code == 2
+    assert f"Docker was not installed from {ground.url}/ubuntu: " in outcome.output
+    assert "is not signed" in outcome.output
+    assert ground.sh("ls /etc/apt/sources.list.d/docker.sources 2>/dev/null || :") == ""
+    assert ground.engine() == ""
+
+
+def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: Ground) -> None:
+    foretold = ground.apply("--check")
+    assert foretold.code == 0, foretold.output
+    assert ground.sh("ls /etc/apt/sources.list.d/docker.sources 2>/dev/null || :") == ""
+    applied = ground.apply()
+    assert applied.code == 0, applied.output
+    assert applied.changed == foretold.changed != []
+    assert ground.engine() == f"docker-ce 5:{RELEASE}-1~standin\n"
+    assert "docker compose version" in ground.sh("docker compose version")
+
+
+def test_a_second_run_changes_and_restarts_nothing(ground: Ground) -> None:
+    before = ground.daemon()
+    again = ground.apply()
+    assert (again.code, again.changed) == (0, []), again.output
+    assert ground.daemon() == before
+
+
+def test_auto_stays_with_what_is_installed_when_the_repository_goes_away(ground: Ground) -> None:
+    outcome = ground.apply(docker_repository_url="http://127.0.0.1:9", docker_repository_key_url=f"{ground.url}/gpg")
+    assert ground.engine().startswith("docker-ce ")
+    assert outcome.changed == ["Hold Docker's repository"]
+    assert ground.apply().changed == ["Hold Docker's repository"]
+
+
+def test_containers_outlive_a_restart_of_the_daemon(ground: Ground) -> None:
+    ground.sh(CONTAINER)
+    process = ground.sh("docker inspect --format '{{.State.Pid}}' waiting")
+    before = ground.daemon()
+    outcome = ground.apply(docker_daemon_options={"max-concurrent-downloads": 2})
+    assert outcome.changed == ["Configure Docker", "Restart dockerd"], outcome.output
+    assert ground.daemon() != before
+    assert ground.sh("docker inspect --format '{{.State.Pid}}' waiting") == process
+
+
+def test_a_key_no_longer_declared_goes_and_a_foreign_one_stays(ground: Ground) -> None:
+    found = {**ground.options(), "debug": True}
+    ground.sh(f"cat > /etc/docker/daemon.json <<'END'\n{json.dumps(found)}\nEND")
+    assert found["max-concurrent-downloads"] == 2
+    assert "Configure Docker" in ground.apply().changed
+    options = ground.options()
+    assert "max-concurrent-downloads" not in options
+    assert options["debug"] is True
+    assert options["log-opts"] == {"max-size": "10m", "max-file": "3"}
+
+
+def test_a_restart_that_an_earlier_run_owed_is_made_good(ground: Ground) -> None:
+    before = ground.daemon()
+    ground.sh("touch /var/lib/provision/pending/restart-docker")
+    assert "Restart dockerd" in ground.apply().changed
+    assert ground.daemon() != before
+    assert ground.apply().changed == []
+
+
+@pytest.mark.parametrize(
+    ("script", "settings", "said"),
+    [
+        ("echo '{\"debug\": true,' > /etc/docker/daemon.json", {}, "/etc/docker/daemon.json line 2 column 1: "),
+        ("", {"docker_daemon_options": {"nonsense": 1}}, "don't match any configuration option: nonsense"),
+        ("", {"docker_daemon_options": {"hosts": ["unix:///x"]}}, "dockerd is started with -H (/"),
+        (
+            "mkdir -p /etc/systemd/system/docker.service.d; printf '[Service]\\nExecStart=\\nExecStart=/usr/bin/dockerd"
+            " --log-driver=journald\\n' > /etc/systemd/system/docker.service.d/override.conf",
+            {},
+            "dockerd is started with --log-driver (/etc/systemd/system/docker.service.d/override.conf)",
+        ),
+        ("", {"docker_users": ["nobodyatall"]}, "docker_users names nobodyatall"),
+        ("", {"docker_data_root": "/srv/docker"}, "1 containers run from /var/lib/docker"),
+    ],
+    ids=["broken json", "unknown key", "packaged flag", "drop-in flag", "unknown user", "moved under containers"],
+)
+def test_what_would_stop_the_daemon_is_refused_before(
+    ground: Ground, script: str, settings: dict[str, Any], said: str
+) -> None:
+    ground.sh("cp /etc/docker/daemon.json /root/daemon.json")
+    before = ground.daemon()
+    ground.sh(script)
+    outcome = ground.apply(**settings)
+    ground.sh("mv /root/daemon.json /etc/docker/daemon.json; rm -rf /etc/systemd/system/docker.service.d")
+    assert outcome.code == 2
+    assert said in outcome.output.replace("\\n", "\n")
+    assert ground.daemon() == before
+    assert ground.apply().changed == []
+
+
+def test_data_directories_move_and_the_old_data_stays(ground: Ground) -> None:
+    ground.sh("docker rm --force waiting")
+    outcome = ground.apply("-v", docker_data_root="/srv/docker", docker_containerd_root="/srv/containerd")
+    assert outcome.code == 0, outcome.output
+    assert "stay in /var/lib/docker; nothing is moved to /srv/docker" in outcome.output
+    assert ground.sh("docker info --format '{{.DockerRootDir}} {{.Images}}'") == "/srv/docker 0\n"
+    assert ground.sh("ls /srv/containerd/io.containerd.metadata.v1.bolt") == "meta.db\n"
+    assert ground.apply(docker_data_root="/srv/docker", docker_containerd_root="/srv/containerd").changed == []
+    assert ground.apply().code == 0
+    assert ground.sh("docker info --format '{{.DockerRootDir}} {{.Images}}'") == "/var/lib/docker 1\n"
+
+
+def test_a_pinned_version_is_brought_and_held(ground: Ground) -> None:
+    docker_ce.fill(ground.repository, docker_ce.binaries(ground.folder / "debs"), NEXT)
+    ground.repository.publish()
+    assert ground.apply(docker_version=NEXT).code == 0
+    assert ground.engine() == f"docker-ce 5:{NEXT}-1~standin\n"
+    older = ground.apply(docker_version=RELEASE)
+    assert older.code == 0, older.output
+    assert ground.engine() == f"docker-ce 5:{RELEASE}-1~standin\n"
+    assert f"Candidate: 5:{RELEASE}-1~standin" in ground.sh("apt-cache policy docker-ce")
+    assert ground.apply(docker_version=RELEASE).changed == []
+
+
+def test_users_are_in_the_group_only_while_listed(ground: Ground) -> None:
+    members = "getent group docker | cut -d: -f4"
+    ground.sh("useradd guest; gpasswd --add guest docker")
+    assert ground.apply(docker_users=["admin"]).changed[-1:] == ["Let the listed users talk to Docker"]
+    assert ground.sh(members) == "guest,admin\n"
+    assert ground.apply(docker_users=["admin"]).changed == []
+    assert ground.apply().changed == ["Let the listed users talk to Docker"]
+    assert ground.sh(members) == "guest\n"
+
+
+def test_switching_to_the_distribution_and_back_keeps_the_data(ground: Ground) -> None:
+    images = "docker images --quiet"
+    before = ground.sh(images)
+    gone = ground.apply(docker_source="distribution")
+    assert gone.code == 0, gone.output
+    assert ground.engine().startswith("docker.io ")
+    assert ground.sh(f"ls {FILES} 2>/dev/null || :") == "/etc/docker/daemon.json\n"
+    assert ground.sh(images) == before != ""
+    assert ground.apply().changed == [], "auto stays with what is installed"
+    back = ground.apply(docker_source="docker")
+    assert back.code == 0, back.output
+    assert ground.engine().startswith("docker-ce ")
+    assert ground.sh(images) == before
