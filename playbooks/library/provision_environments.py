@@ -32,7 +32,7 @@ options:
     description: Path of the uv that builds. Empty builds with the system's venv and pip, as uv itself is built.
     type: path
   index_url:
-    description: One more index beside those that the host is configured with. Empty adds none.
+    description: One more index, asked only when those that the host is configured with lack something. Empty adds none.
     type: str
     default: ""
   commands:
@@ -136,7 +136,8 @@ class Environment:
         changed = set(stamp["distributions"]) ^ set(self.distributions())
         return "packages were added or removed: %s" % ", ".join(sorted(changed)) if changed else ""
 
-    def run(self, *command):
+    def outcome(self, *command):
+        """Exit status, output and errors of a program that sees the host's indexes and nobody's own settings."""
         settings = {"PIP_CONFIG_FILE": "/etc/xdg/pip/pip.conf", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         if self.uv:
             root = self.module.params["root"]
@@ -144,8 +145,11 @@ class Environment:
             settings = {"UV_CACHE_DIR": os.path.join(root, ".cache"), "UV_NO_PROGRESS": "1"}
             settings["UV_PYTHON_INSTALL_DIR"] = os.path.join(root, ".python")
             settings["UV_CONFIG_FILE"] = UV_CONFIGURATION if os.path.exists(UV_CONFIGURATION) else os.devnull
-            settings["UV_HTTP_RETRIES"] = "8"  # gigabytes over a lossy line: the default gave up in practice
-        code, out, err = self.module.run_command(list(command), environ_update=settings, cwd="/")
+            settings["UV_HTTP_RETRIES"] = "5"  # gigabytes over a lossy line: the default gave up in practice
+        return self.module.run_command(list(command), environ_update=settings, cwd="/")
+
+    def run(self, *command):
+        code, out, err = self.outcome(*command)
         if code != 0:
             shutil.rmtree(self.home, ignore_errors=True)
             kept = "The former one stays in use. " if os.path.exists(self.link) else ""
@@ -154,31 +158,36 @@ class Environment:
 
     def build(self):
         shutil.rmtree(self.home, ignore_errors=True)
-        python = os.path.join(self.home, "bin", "python")
         with tempfile.NamedTemporaryFile("w", dir=self.module.tmpdir, suffix=".txt") as lock:
             lock.write(self.lock + "\n")
             lock.flush()
             wanted = ["--no-deps", "--require-hashes", "--requirement", lock.name]
             if self.uv:
-                origin = ["--no-managed-python", "--no-python-downloads"]
-                if self.module.params["python"] != "system":
-                    origin = ["--managed-python"]
-                self.run(self.uv, "venv", "--no-project", *origin, "--python", self.python, self.home)
-                # Best match asks every index for each package; the hashes decide what may be installed.
-                wanted += ["--no-build", "--compile-bytecode", "--index-strategy", "unsafe-best-match"]
-                if self.module.params["index_url"]:
-                    wanted += ["--index", self.module.params["index_url"]]
-                self.run(self.uv, "pip", "install", "--python", python, *wanted)
+                self.build_with_uv(wanted)
             else:
                 self.run(SYSTEM_PYTHON, "-m", "venv", self.home)
-                wanted += ["--only-binary", ":all:", "--no-cache-dir"]
-                self.run(python, "-m", "pip", "install", *wanted)
+                install = [os.path.join(self.home, "bin", "python"), "-m", "pip", "install"]
+                self.run(*install, "--only-binary", ":all:", "--no-cache-dir", *wanted)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.home, ".lock"))  # uv leaves it writable by everybody
         staged = os.path.join(self.home, STAMP + ".new")
         with open(staged, "w") as stream:
             json.dump({"python": self.python, "distributions": self.distributions()}, stream, indent=1)
         os.rename(staged, os.path.join(self.home, STAMP))
+
+    def build_with_uv(self, wanted):
+        origin = ["--managed-python"]
+        if self.module.params["python"] == "system":
+            origin = ["--no-managed-python", "--no-python-downloads"]
+        self.run(self.uv, "venv", "--no-project", *origin, "--python", self.python, self.home)
+        # Best match asks every index for each package; the hashes decide what may be installed.
+        install = [self.uv, "pip", "install", "--python", os.path.join(self.home, "bin", "python"), *wanted]
+        install += ["--no-build", "--compile-bytecode", "--index-strategy", "unsafe-best-match"]
+        # What the host's own indexes and folders can serve needs no other: a closed network reaches none.
+        index = self.module.params["index_url"]
+        if index and self.outcome(*install, "--dry-run")[0] != 0:
+            install += ["--index", index]
+        self.run(*install)
 
     def former(self):
         """Directories that earlier locks of this environment left beside it."""
