@@ -16,7 +16,8 @@ from typing import Any
 from provision.errors import ProvisionError, refuse
 from provision.model import Host, Refusal
 from provision.nearest import did_you_mean
-from provision.settings import load_registry
+from provision.schema import refusals
+from provision.settings import load_registry, missing_files
 from provision.yamlfile import check_yaml
 
 _PATIENCE = 120  # seconds; a dynamic inventory may ask a slow service
@@ -191,6 +192,7 @@ def _host(name: str, found: Mapping[str, Any], faults: list[Refusal]) -> Host:
             vault = "vault" in why or "decrypt" in why
             hint = "add --ask-vault-pass" if vault else "write the value itself; the host has not been looked at yet"
             faults.append(Refusal(f"inventory {name} {key}", f"cannot be evaluated: {why}", hint))
+    faults += refusals(missing_files(variables), lambda _: f"inventory {name}")
     port = variables.get("ansible_port", variables.get("ansible_ssh_port"))
     if port is not None and not re.fullmatch(r"[0-9]{1,5}", str(port)):
         faults.append(Refusal(f"inventory {name} ansible_port", f"is not a port: {port}", "give a number up to 65535"))

@@ -135,10 +135,29 @@ def parse_set(texts: Sequence[str], registry: Registry | None = None) -> dict[st
         except yaml.YAMLError as error:
             problem = getattr(error, "problem", None) or error
             told.append(Refusal(f"--set {key}", f"is neither YAML nor JSON: {problem}", "quote it for your shell"))
-    told += registry.validate(values, "--set")
+    told += refusals([*registry.faults(values), *missing_files(values)], lambda _: "--set")
     if told:
         raise ProvisionError(told)
     return values
+
+
+def missing_files(values: Mapping[str, Any]) -> list[Fault]:
+    """Files on the controller that a layer names and that are not there; for who reads layers, `resolve` being pure."""
+    mirrors = values.get(MIRRORS)
+    named: list[tuple[tuple[str | int, ...], Any]] = [
+        (("base_ca_bundle",), values.get("base_ca_bundle")),
+        ((MIRRORS, "ca_bundle"), mirrors.get("ca_bundle") if isinstance(mirrors, Mapping) else None),
+    ]
+    environments = values.get("python_ml_environments")
+    for index, environment in enumerate(environments if isinstance(environments, list) else ()):
+        lock = environment.get("requirements") if isinstance(environment, Mapping) else None
+        if isinstance(lock, str) and lock.startswith("/"):
+            named.append((("python_ml_environments", index, "requirements"), lock))
+    return [
+        Fault(path, f"names a file that is not on this controller: {file}", "check the path")
+        for path, file in named
+        if isinstance(file, str) and file and not Path(file).expanduser().is_file()
+    ]
 
 
 def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

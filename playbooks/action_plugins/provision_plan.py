@@ -25,6 +25,8 @@ try:
     from provision.errors import ProvisionError, refuse
     from provision.model import Hardware, HostPlan, Refusal
     from provision.resolve import Layer, RoleChoice, check, resolve
+    from provision.schema import refusals as told
+    from provision.settings import missing_files
 except ImportError as error:
     MISSING: str | None = f"{sys.executable} cannot import provision ({error}): install it there"
 else:
@@ -64,6 +66,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         layers = self._layers(variables)
         choice = RoleChoice(self._roles("only"), self._roles("skip"))
         refusals = check(host, tier, layers, catalog, choice)
+        for source, values in layers:
+            refusals += told(missing_files(values), lambda _, source=source: source)
         if refusals:
             raise ProvisionError(refusals)
         if not boolean(self._task.args.get("look", True)):

@@ -13,7 +13,7 @@ from provision.errors import ProvisionError, refuse
 from provision.model import Refusal, Tier
 from provision.nearest import did_you_mean
 from provision.schema import Fault, faults, refusals
-from provision.settings import Registry, load_registry
+from provision.settings import Registry, load_registry, missing_files
 from provision.yamlfile import Document, read_yaml
 
 _SUFFIXES = (".yml", ".yaml")
@@ -101,7 +101,8 @@ def _check(document: Document) -> list[Refusal]:
         registry = load_registry()
         settings, roles = document.data.get("settings"), document.data.get("roles")
         if isinstance(settings, dict):
-            found += [Fault(("settings", *f.path), f.fact, f.hint) for f in registry.faults(settings)]
+            told = [*registry.faults(settings), *missing_files(settings)]
+            found += [Fault(("settings", *f.path), f.fact, f.hint) for f in told]
         if isinstance(roles, list):
             found += _unknown_roles(roles, registry.roles())
     found.sort(key=lambda fault: document.line(fault.path))

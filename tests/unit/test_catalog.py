@@ -117,6 +117,7 @@ def test_a_tier_of_ones_own_extends_and_overrides(tmp_path: Path) -> None:
     assert (tier.name, tier.title, tier.roles) == ("mine", "Mine", budget.roles)
     assert tier.hardware == {**budget.hardware, "memory_gb": 64}
     assert tier.settings == {
+        **budget.settings,
         "base_limits_nofile": 5,
         "mirrors": {"huggingface": "https://a.example", "python": {"index": "https://b.example"}},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,6 +144,25 @@ def test_a_fault_is_told_in_plain_words(texts: list[str], subject: str, fact: st
     with pytest.raises(ProvisionError) as caught:
         parse_set(texts, SMALL)
     assert [(said.subject, said.fact, said.hint) for said in caught.value.refusals] == [(subject, fact, hint)]
+
+
+def test_files_named_on_the_controller_have_to_be_there(tmp_path: Path) -> None:
+    (tmp_path / "there.pem").touch()
+    assert parse_set([f"mirrors.ca_bundle={tmp_path}/there.pem"])
+    with pytest.raises(ProvisionError) as caught:
+        parse_set(
+            [
+                f"mirrors.ca_bundle={tmp_path}/no.pem",
+                "python_ml_environments=[{name: a, requirements: torch}, {name: b, requirements: /no.txt}]",
+            ]
+        )
+    assert [(said.subject, said.fact) for said in caught.value.refusals] == [
+        ("--set mirrors.ca_bundle", f"names a file that is not on this controller: {tmp_path}/no.pem"),
+        (
+            "--set python_ml_environments.1.requirements",
+            "names a file that is not on this controller: /no.txt",
+        ),
+    ]
 
 
 def test_all_faults_of_all_arguments_are_told_at_once() -> None:
