@@ -53,7 +53,8 @@ def steps(module):
         yield ["groupadd", "--system", group]
     if user not in names(pwd.getpwall()):
         home = os.path.join("/var/lib", user)
-        yield ["useradd", "--system", "--gid", group, "--home-dir", home, "--create-home", "--shell", "/usr/sbin/nologin", user]
+        place = ["--home-dir", home, "--create-home", "--shell", "/usr/sbin/nologin"]
+        yield ["useradd", "--system", "--gid", group, *place, user]
     elif not belongs(user, group):
         yield ["gpasswd", "--add", user, group]
     for member in module.params["members"]:

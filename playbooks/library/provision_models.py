@@ -9,7 +9,8 @@ short_description: Hold a manifest of models, pinned by commit and checksum, in 
 description:
   - A file counts as right when its sha256 was compared with the manifest and nothing was written to it since. What
     was compared is kept with the file's size, times and inode in O(record), which only root can write, so that a run
-    without a change stats the files instead of reading them. The change time is among them, and only the kernel sets it.
+    without a change stats the files instead of reading them. One of the times is the change time, which only the
+    kernel sets.
   - A file that is missing or wrong is brought by O(program), which runs as O(user), never as root. It proves every
     file before it enters the cache, and goes on from what an interrupted run left.
   - Models and files that the manifest no longer names stay in the cache.
@@ -133,20 +134,20 @@ class Model:
 
     @property
     def owed(self):
-        return bool(self.absent or self.wrong or not self.listed)
+        # Without the hub nobody can say what the globs mean: offline, the pinned files are what is judged.
+        return bool(self.absent or self.wrong or not (self.listed or self.module.params["offline"]))
 
     def recorded(self):
         """What the record keeps of the files that are right."""
         files = {path: {"sha256": sha256, "identity": identity(self.path(path))} for path, sha256 in self.good.items()}
-        return {"include": self.entry["include"], "files": files}
+        return {"include": self.entry["include"] if self.listed else None, "files": files}
 
     def faults(self):
-        told = ["%s %s: expected %s, it is not there" % (self.entry["repo"], path, self.expected[path]) for path in self.absent]
-        for path, got in self.wrong.items():
-            told.append("%s %s: expected %s, got %s" % (self.entry["repo"], path, self.expected[path], got))
-        if not self.listed:
-            told.append("%s: which files %s means is not known" % (self.entry["repo"], self.entry["include"]))
-        return told
+        """What is owed, as sentences."""
+        repo = self.entry["repo"]
+        found = {path: "got %s" % got for path, got in self.wrong.items()}
+        found.update(dict.fromkeys(self.absent, "it is not there"))
+        return ["%s %s: expected %s, %s" % (repo, path, self.expected[path], found[path]) for path in sorted(found)]
 
     def bring(self):
         """Let the program bring what is owed. Returns its answer."""
@@ -156,19 +157,8 @@ class Model:
         answer = run_as_user(self.module, request)
         if "failed" not in answer:
             self.good = answer["files"]
+            self.listed = True
         return answer
-
-
-def become(account):
-    """A function that turns a child process into this account, for good."""
-
-    def turn():
-        os.initgroups(account.pw_name, account.pw_gid)
-        os.setgid(account.pw_gid)
-        os.setuid(account.pw_uid)
-        os.umask(0o002)
-
-    return turn
 
 
 def run_as_user(module, request):
@@ -186,21 +176,21 @@ def run_as_user(module, request):
         environment.update(HF_HUB_CACHE=params["cache"], HF_ENDPOINT=params["endpoint"])
         for switch in ("TELEMETRY", "PROGRESS_BARS", "IMPLICIT_TOKEN", "UPDATE_CHECK"):
             environment["HF_HUB_DISABLE_" + switch] = "1"
-        child = subprocess.Popen(
-            [params["python"], params["program"]],
-            stdin=subprocess.PIPE,
+        command = ["setpriv", "--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--init-groups", "--"]
+        done = subprocess.run(
+            [*command, params["python"], params["program"]],
+            input=json.dumps(request).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=home,
             env=environment,
-            preexec_fn=become(account),
+            check=False,
         )
-        out, err = child.communicate(json.dumps(request).encode())
     try:
-        return json.loads(out.decode())
+        return json.loads(done.stdout.decode())
     except ValueError:
-        told = err.decode(errors="replace").strip().splitlines()[-5:]
-        return {"failed": "%s: the download stopped (exit %s): %s" % (request["repo"], child.returncode, " / ".join(told))}
+        told = " / ".join(done.stderr.decode(errors="replace").strip().splitlines()[-5:])
+        return {"failed": "%s: the download stopped (exit %s): %s" % (request["repo"], done.returncode, told)}
 
 
 def read_record(path):
@@ -224,6 +214,23 @@ def write_record(module, record):
     module.atomic_move(staged, path)
 
 
+def settle(module, owing, result):
+    """Bring what is owed, or only say it. Adds to the result; returns the faults."""
+    faults = []
+    for model in owing:
+        repo = model.entry["repo"]
+        if module.params["offline"]:
+            faults += ["%s (offline: nothing is downloaded)" % fault for fault in model.faults()]
+            continue
+        answer = {"downloaded": model.absent + sorted(model.wrong)} if module.check_mode else model.bring()
+        if "failed" in answer:
+            faults.append(answer["failed"])
+        result["downloaded"] += ["%s %s" % (repo, path) for path in answer.get("downloaded", [])]
+        result["bytes"] += answer.get("bytes", 0)
+        result["resumed"] += answer.get("resumed", 0)
+    return faults
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -245,19 +252,7 @@ def main():
     models = [Model(module, entry, record).look() for entry in module.params["models"]]
     owing = [model for model in models if model.owed]
     result = {"changed": bool(owing), "downloaded": [], "bytes": 0, "resumed": 0}
-    faults = []
-    if module.params["offline"]:
-        faults = ["%s (offline: nothing is downloaded)" % fault for model in owing for fault in model.faults()]
-    elif module.check_mode:
-        for model in owing:
-            result["downloaded"] += ["%s %s" % (model.entry["repo"], path) for path in model.absent + sorted(model.wrong)]
-    else:
-        for model in owing:
-            answer = model.bring()
-            faults += [answer["failed"]] if "failed" in answer else []
-            result["downloaded"] += ["%s %s" % (model.entry["repo"], path) for path in answer.get("downloaded", [])]
-            result["bytes"] += answer.get("bytes", 0)
-            result["resumed"] += answer.get("resumed", 0)
+    faults = settle(module, owing, result)
     if not module.check_mode:
         write_record(module, {model.key: model.recorded() for model in models})
     if faults:

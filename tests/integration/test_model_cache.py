@@ -30,9 +30,7 @@ PLAYBOOK = [
         "gather_facts": True,
         "gather_subset": ["!all"],
         "force_handlers": True,
-        "tasks": [
-            {"include_role": {"name": "{{ role }}"}, "loop": "{{ roles_to_apply }}", "loop_control": {"loop_var": "role"}}
-        ],
+        "tasks": [{"include_role": {"name": "{{ item }}"}, "loop": "{{ roles_to_apply }}"}],
     }
 ]
 WEIGHTS = random.Random(7).randbytes(24_000_000)  # the client writes in pieces of 10 MiB
@@ -79,9 +77,8 @@ class Cache:
         return {**os.environ, **content, "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1"}
 
     def apply(self, *words: str, **settings: Any) -> Played:
-        done = subprocess.run(
-            self.command(*words, **settings), env=self.environment(), capture_output=True, text=True, timeout=400, check=False
-        )  # fmt: skip
+        command = self.command(*words, **settings)
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=400, check=False)
         return Played(done.returncode, done.stdout + done.stderr)
 
     def place(self, repository: Repository, path: str = "weights.bin") -> str:
@@ -203,12 +200,13 @@ def test_an_altered_model_is_found_and_mended(cache: Cache, model: Repository) -
     assert cache.apply(model_cache_models=models).code == 0
     place = cache.place(model)
     # Same size, same modification time: what a careless copy or an attacker would leave.
-    cache.target.sh(f"touch -r {place} /tmp/then; printf X | dd of={place} conv=notrunc status=none; touch -r /tmp/then {place}")
+    cache.target.sh(f"touch -r {place} /tmp/then; printf X | dd of={place} conv=notrunc; touch -r /tmp/then {place}")
     offline = cache.apply(model_cache_models=models, model_cache_offline=True)
     assert offline.code == 2
     assert f"{model.name} weights.bin: expected {model.files['weights.bin'].sha256}, got " in offline.out
     assert cache.apply("--check", model_cache_models=models, model_cache_offline=False).changed == 2
-    assert cache.apply(model_cache_models=models).changed == 2  # the environment is online again, and the model is mended
+    # The environment is online again, and the model is mended.
+    assert cache.apply(model_cache_models=models).changed == 2
     assert cache.target.sh(f"sha256sum {place}").split()[0] == model.files["weights.bin"].sha256
 
 
@@ -225,7 +223,7 @@ def test_offline_verifies_what_is_there_and_names_what_is_not(cache: Cache, mode
     assert "HF_HUB_OFFLINE=1" in cache.target.sh("runuser -u ml -- sh -lc env")
 
 
-def test_the_token_of_a_private_model_is_seen_nowhere(cache: Cache) -> None:
+def test_the_token_of_a_private_model_is_seen_nowhere(cache: Cache, tmp_path: Path) -> None:
     cache.hub.forget()
     model = cache.hub.add("acme/private", {"weights.bin": WEIGHTS + b"private"}, token=TOKEN)
     models = [model.manifest()]
@@ -233,18 +231,17 @@ def test_the_token_of_a_private_model_is_seen_nowhere(cache: Cache) -> None:
     assert refused.code == 2
     assert f"acme/private is not found at {cache.hub.endpoint}, or not to be read without a token" in refused.out
     cache.hub.misbehave("weights.bin", Fault(stall_after=15_000_000))
-    running = subprocess.Popen(
-        [*cache.command(model_cache_models=models, model_cache_token=TOKEN), "-vvv"], env=cache.environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    assert cache.hub.stalled.wait(60)
-    seen = cache.target.sh("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'; grep -rsl hf_this /tmp /var /srv /etc /opt /run || true")
-    assert TOKEN not in seen
-    cache.hub.closing.set()  # lets the stalled transfer end; the client goes on from its part
-    out, _ = running.communicate(timeout=120)
-    cache.hub.closing.clear()
-    assert running.returncode == 0, out[-3000:]
-    assert TOKEN not in out
+    log = tmp_path / "log"
+    command = [*cache.command(model_cache_models=models, model_cache_token=TOKEN), "-vvv"]
+    with log.open("w") as output:
+        running = subprocess.Popen(command, env=cache.environment(), stdout=output, stderr=subprocess.STDOUT)
+        assert cache.hub.stalled.wait(60), log.read_text()[-3000:]
+        running_commands = cache.target.sh("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'")
+        files = cache.target.sh(f"grep -rsl {TOKEN} /tmp /var /srv /etc /opt /run /home /root || true")
+        cache.hub.release()
+        assert running.wait(120) == 0, log.read_text()[-3000:]
+    assert TOKEN not in running_commands + log.read_text()
+    assert files == ""
     assert not any(request.authorized for request in cache.hub.requests if request.path.startswith("/content/"))
 
 

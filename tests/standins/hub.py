@@ -70,7 +70,7 @@ class Fault:
     """What goes wrong with the content of one file, `times` times.
 
     `cut_after` closes the connection after so many bytes of the body; `stall_after` keeps it open without sending
-    more until the hub closes; `flip` alters the last byte; `status` answers with that error instead of a body.
+    more until it is released; `flip` alters the last byte; `status` answers with that error instead of a body.
     """
 
     cut_after: int | None = None
@@ -104,7 +104,7 @@ class Hub:
     def __post_init__(self) -> None:
         self._faults: dict[str, Fault] = {}
         self._lock = threading.Lock()
-        self.closing = threading.Event()
+        self.released = threading.Event()
         self.stalled = threading.Event()
 
     def __enter__(self) -> Hub:
@@ -119,7 +119,7 @@ class Hub:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.closing.set()
+        self.release()
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -142,6 +142,11 @@ class Hub:
         """The next `fault.times` requests for the content of `path` go wrong in this way."""
         self._faults[path] = fault
         self.stalled.clear()
+        self.released.clear()
+
+    def release(self) -> None:
+        """Let the transfers that stalled end, cut short."""
+        self.released.set()
 
     def fault_for(self, path: str) -> Fault | None:
         with self._lock:
@@ -225,7 +230,8 @@ class HubHandler(BaseHTTPRequestHandler):
         if not file.lfs:
             return self.send_content(file, path, headers)
         headers |= {"X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(len(file.content))}
-        headers["Location"] = f"http://{self.hub.address}:{self.hub.content_port}/content/{file.sha256}/{quote(path, safe='')}"
+        store = f"http://{self.hub.address}:{self.hub.content_port}"
+        headers["Location"] = f"{store}/content/{file.sha256}/{quote(path, safe='')}"
         return self.answer(HTTPStatus.FOUND, b"", headers)
 
     def send_content(self, file: HubFile | None, path: str, headers: dict[str, str] | None = None) -> None:
@@ -277,7 +283,7 @@ class HubHandler(BaseHTTPRequestHandler):
         if fault and fault.stall_after is not None:
             self.wfile.flush()
             self.hub.stalled.set()
-            self.hub.closing.wait()
+            self.hub.released.wait()
         return end
 
 
