@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from provision import content
-from provision.catalog.tiers import load_tier, tiers
+from provision.catalog.loader import load_tier, tiers
 from provision.settings import Registry, load_registry
 
 __all__ = ["Catalog", "Distribution", "TorchBuild", "load_catalog", "load_tier", "tiers"]

@@ -9,7 +9,7 @@ import pytest
 
 from provision import content
 from provision.catalog import load_catalog, load_tier, tiers
-from provision.catalog.tiers import _schema
+from provision.catalog.loader import _schema
 from provision.contradictions import of_settings
 from provision.errors import ProvisionError
 from provision.schema import faults
