@@ -157,6 +157,8 @@ class Environment:
             self.module.fail_json(msg="environment %s was not built. %s%s said: %s" % told)
 
     def build(self):
+        if os.path.islink(self.link) and os.readlink(self.link) == os.path.basename(self.home):
+            os.unlink(self.link)  # a broken environment is mended in its place: nothing may lead to the half of it
         shutil.rmtree(self.home, ignore_errors=True)
         with tempfile.NamedTemporaryFile("w", dir=self.module.tmpdir, suffix=".txt") as lock:
             lock.write(self.lock + "\n")

@@ -114,6 +114,14 @@ def test_an_interrupted_build_is_built_anew(target: Target) -> None:
     assert (target.home / "provision.json").exists()
 
 
+def test_a_repair_that_fails_leaves_nothing_half_built_in_use(target: Target) -> None:
+    target.run()
+    (target.home / "bin" / "python").unlink()
+    target.uv.write_text(f"#!{sys.executable}\nraise SystemExit('error: no network')\n")
+    assert target.run()["msg"] == "environment torch was not built. uv said: error: no network"
+    assert not (target.root / "torch").is_symlink()
+
+
 def test_packages_added_or_removed_by_hand_are_seen(target: Target) -> None:
     target.run()
     packages = next(target.home.glob("lib/python*/site-packages"))
