@@ -31,6 +31,7 @@ COLUMNS = {
     "findings": ("state", "name", "fact", "remedy"),
     "runs": ("run", "verb", "tier", "hosts", "status", "changed", "started"),
     "images": ("name", "summary"),
+    "targets": ("name", "address", "port", "user", "image", "running"),
 }
 
 # Entries of `Report.data` that any run on hosts may have: wall seconds of its phases, that it is still going on, and
