@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the hashed requirement locks of the roles: `python tools/lock_environments.py` (or `make locks`).
+"""Write the hashed requirement locks of the roles: `python tools/lock_environments.py`.
 
 Each `*.in` beside a lock is what people write; `uv pip compile` turns it into the `*.txt` that hosts install with
 `--require-hashes`. A lock is universal: it lists the hashes of every wheel of a version, so that one file serves each

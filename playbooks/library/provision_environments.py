@@ -32,7 +32,9 @@ options:
     description: Path of the uv that builds. Empty builds with the system's venv and pip, as uv itself is built.
     type: path
   index_url:
-    description: One more index, asked only when those that the host is configured with lack something. Empty adds none.
+    description:
+      - One more index, for packages with a local version such as C(2.13.0+cpu) that the host's own indexes and folders
+        lack. Empty adds none.
     type: str
     default: ""
   commands:
@@ -160,16 +162,13 @@ class Environment:
         if os.path.islink(self.link) and os.readlink(self.link) == os.path.basename(self.home):
             os.unlink(self.link)  # a broken environment is mended in its place: nothing may lead to the half of it
         shutil.rmtree(self.home, ignore_errors=True)
-        with tempfile.NamedTemporaryFile("w", dir=self.module.tmpdir, suffix=".txt") as lock:
-            lock.write(self.lock + "\n")
-            lock.flush()
-            wanted = ["--no-deps", "--require-hashes", "--requirement", lock.name]
-            if self.uv:
-                self.build_with_uv(wanted)
-            else:
-                self.run(SYSTEM_PYTHON, "-m", "venv", self.home)
-                install = [os.path.join(self.home, "bin", "python"), "-m", "pip", "install"]
-                self.run(*install, "--only-binary", ":all:", "--no-cache-dir", *wanted)
+        if self.uv:
+            self.build_with_uv()
+        else:
+            self.run(SYSTEM_PYTHON, "-m", "venv", self.home)
+            install = [os.path.join(self.home, "bin", "python"), "-m", "pip", "install", "--no-cache-dir"]
+            with self.requirements(self.lock) as wanted:
+                self.run(*install, "--only-binary", ":all:", *wanted)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.home, ".lock"))  # uv leaves it writable by everybody
         staged = os.path.join(self.home, STAMP + ".new")
@@ -177,19 +176,33 @@ class Environment:
             json.dump({"python": self.python, "distributions": self.distributions()}, stream, indent=1)
         os.rename(staged, os.path.join(self.home, STAMP))
 
-    def build_with_uv(self, wanted):
+    @contextlib.contextmanager
+    def requirements(self, lock):
+        """Arguments of pip or uv that install exactly what a lock says."""
+        with tempfile.NamedTemporaryFile("w", dir=self.module.tmpdir, suffix=".txt") as stream:
+            stream.write(lock + "\n")
+            stream.flush()
+            yield ["--no-deps", "--require-hashes", "--requirement", stream.name]
+
+    def build_with_uv(self):
         origin = ["--managed-python"]
         if self.module.params["python"] == "system":
             origin = ["--no-managed-python", "--no-python-downloads"]
         self.run(self.uv, "venv", "--no-project", *origin, "--python", self.python, self.home)
-        # Best match asks every index for each package; the hashes decide what may be installed.
-        install = [self.uv, "pip", "install", "--python", os.path.join(self.home, "bin", "python"), *wanted]
-        install += ["--no-build", "--compile-bytecode", "--index-strategy", "unsafe-best-match"]
-        # What the host's own indexes and folders can serve needs no other: a closed network reaches none.
-        index = self.module.params["index_url"]
-        if index and self.outcome(*install, "--dry-run")[0] != 0:
-            install += ["--index", index]
-        self.run(*install)
+        # Best match asks each of the host's indexes for each package; the hashes decide what may be installed.
+        install = [self.uv, "pip", "install", "--python", os.path.join(self.home, "bin", "python")]
+        install += ["--no-build", "--index-strategy", "unsafe-best-match"]
+        pins = re.split(r"\n(?=\S)", self.lock)
+        # A local version (2.13.0+cpu) is what PyPI refuses: only such packages may come from the further index.
+        local = [pin for pin in pins if "+" in pin.split()[0]]
+        if local:
+            with self.requirements("\n".join(local)) as wanted:
+                index = self.module.params["index_url"]
+                # A closed network serves them itself and reaches no other index.
+                near = not index or self.outcome(*install, "--dry-run", *wanted)[0] == 0
+                self.run(*install, *([] if near else ["--index", index]), *wanted)
+        with self.requirements("\n".join(pin for pin in pins if pin not in local)) as wanted:
+            self.run(*install, "--compile-bytecode", *wanted)
 
     def former(self):
         """Directories that earlier locks of this environment left beside it."""
