@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -65,7 +66,7 @@ def converge(
     if not able:
         return
     workspace.hide(options.vault_password)
-    listener = _Listener(workspace, able, emit)
+    listener = _Listener(workspace, able, options.diff, emit)
     with contextlib.ExitStack() as stack:
         command = _command(workspace, able, options, stack)
         stopping = stack.enter_context(_interruptible())
@@ -78,11 +79,13 @@ def converge(
 class _Listener:
     """Takes the runner's events. It never raises: an exception here would kill the play in the middle of a task."""
 
-    def __init__(self, workspace: Workspace, targets: Mapping[str, Target], emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self, workspace: Workspace, targets: Mapping[str, Target], diffs: bool, emit: Callable[[Event], None]
+    ) -> None:
         def explain(name: str, said: str) -> Refusal:
             return ssh.explain(workspace, targets[name].found.host, ssh.Answer(ssh.SSH_FAILED, "", said, 0)).refusal
 
-        self.narrator = Narrator(workspace.run, targets, explain, workspace.redact)
+        self.narrator = Narrator(workspace.run, targets, explain, workspace.redact, diffs)
         self._workspace = workspace
         self._emit = emit
 
@@ -172,7 +175,9 @@ def _command(
     password = next((found.password for found in asked if not _told_by_inventory(found)), None)
     if password:
         command += ["--become-password-file", str(stack.enter_context(workspace.secret_pipe(password)))]
-    return [*command, str(options.playbook or content.playbooks_dir() / "site.yml")]
+    command = [*command, str(options.playbook or content.playbooks_dir() / "site.yml")]
+    # A controller that is killed takes Ansible along: nobody would hear it, and the next run would meet it.
+    return ["setpriv", "--pdeathsig", "TERM", "--", *command] if shutil.which("setpriv") else command
 
 
 def _told_by_inventory(found: Found) -> bool:

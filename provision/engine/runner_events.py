@@ -33,11 +33,13 @@ class Narrator:
         hosts: Collection[str],
         explain: Callable[[str, str], Refusal],
         redact: Callable[[str], str] = str,
+        diffs: bool = True,
     ) -> None:
         self._run = run
         self._hosts = tuple(hosts)
         self._explain = explain
         self._redact = redact
+        self._diffs = diffs  # some modules bring theirs unasked
         self._heard: set[str] = set()  # hosts of which the end of some task is known
         self._unreachable: set[str] = set()
         self._open_failures: dict[str, list[TaskFinished]] = {}
@@ -95,7 +97,7 @@ class Narrator:
             state=state,
             seconds=round(float(data.get("duration") or 0), 3),
             message=message,
-            diff=self._redact(_diff(result.get("diff"))),
+            diff=self._redact(_diff(result.get("diff"))) if self._diffs else "",
         )
         if state == "failed":
             # A rescue may follow; only the statistics at the end tell a rescued failure from a final one.

@@ -20,6 +20,7 @@ from provision.redact import redact
 
 # A socket's path may have 107 bytes; ssh adds /%C (41) and, while it binds, a dot and 16 characters.
 _LONGEST_SOCKET_DIR = 107 - 41 - 17
+_OWNER = "controller.pid"
 _HINT = "write it plainly, or put the option into ~/.ssh/config"
 _SWITCHES = {
     "-4": "AddressFamily inet",
@@ -162,8 +163,20 @@ def _runtime_dir() -> Path:
     wanted = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108  mkdtemp makes it safe
     for base in wanted:
         if base and len(base) + len("/provision-12345678") <= _LONGEST_SOCKET_DIR and os.access(base, os.W_OK):
-            return Path(tempfile.mkdtemp(prefix="provision-", dir=base))
+            _sweep(Path(base))
+            made = Path(tempfile.mkdtemp(prefix="provision-", dir=base))
+            (made / _OWNER).write_text(str(os.getpid()), encoding="utf-8")
+            return made
     raise refuse("controller", "has no writable directory for sockets", "name a short one in XDG_RUNTIME_DIR")
+
+
+def _sweep(base: Path) -> None:
+    """Remove what killed runs of this user could not: plans and sockets."""
+    for mark in base.glob(f"provision-*/{_OWNER}"):
+        with contextlib.suppress(OSError, ValueError):
+            owner = mark.stat().st_uid
+            if owner == os.geteuid() and not Path("/proc", str(int(mark.read_text(encoding="utf-8")))).exists():
+                shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def _host_block(host: Host) -> str:

@@ -108,6 +108,19 @@ def test_the_runs_files_are_private_and_the_rest_is_gone(tmp_path: Path) -> None
     assert "the word is [redacted]" in (kept / "run.log").read_text(encoding="utf-8")
 
 
+def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/tmp")
+    with Workspace([Host("box")]) as living:
+        dead = living.runtime.with_name("provision-unit-dead")
+        dead.mkdir()
+        (dead / "plans.json").write_text("{}", encoding="utf-8")
+        ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout
+        (dead / "controller.pid").write_text(ended, encoding="utf-8")
+        with Workspace([Host("box")]):
+            assert not dead.exists()
+            assert living.runtime.exists()
+
+
 def test_a_long_temporary_directory_is_no_place_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * 80)
     long.mkdir()
