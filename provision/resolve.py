@@ -18,6 +18,7 @@ from provision.translate import role_variables
 Layer = tuple[str, Mapping[str, Any]]
 """Where values come from (`inventory`, `--set`) and the values; later layers win over earlier ones."""
 
+_ROTATING = ("json-file", "local")  # the log drivers that take max-size and max-file
 _SAID = {"inventory": "the inventory says so", "--set": "the command line says so"}
 
 
@@ -148,14 +149,24 @@ def _decide(hardware: Hardware, layers: Sequence[Layer], catalog: Catalog) -> di
         for name, key, value in role_variables(values.get(MIRRORS, {})):
             decided[name] = Decision(value, f"{key} stands for it", source)
     decided |= _from_hardware(hardware, catalog)
-    if any("docker_log_driver" in values for _, values in layers):
-        because = "the driver was chosen, and the default options are json-file's"
-        decided["docker_log_options"] = Decision({}, because, "catalogue")
     for source, values in layers:
         for name, value in registry.known(values).items():
             if name != MIRRORS:
                 decided[name] = Decision(value, _SAID.get(source, "the tier says so"), source)
-    return decided
+    return decided | _log_options(decided, [source for source, _ in layers])
+
+
+def _log_options(decided: Mapping[str, Decision], sources: Sequence[str]) -> dict[str, Decision]:
+    """dockerd does not start with options that its log driver lacks: a driver chosen above them leaves them behind."""
+    driver, options = decided["docker_log_driver"], decided["docker_log_options"]
+    if driver.value in _ROTATING or not options.value or _rank(driver, sources) <= _rank(options, sources):
+        return {}
+    because = f"{show(options.value)} belongs to another log driver"
+    return {"docker_log_options": Decision({}, because, driver.source)}
+
+
+def _rank(decision: Decision, sources: Sequence[str]) -> int:
+    return sources.index(decision.source) if decision.source in sources else -1
 
 
 def _from_hardware(hardware: Hardware, catalog: Catalog) -> dict[str, Decision]:

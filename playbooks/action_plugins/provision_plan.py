@@ -54,7 +54,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     def _given(self, variables: dict[str, Any]) -> HostPlan | None:
         if "provision_plan" not in variables:
             return None
-        return from_data(HostPlan, self._plain(variables["provision_plan"]), "provision_plan")
+        # Never evaluated: a plan quotes what the host says of itself, and a host must not run code on the controller.
+        return from_data(HostPlan, _plain(variables["provision_plan"]), "provision_plan")
 
     def _decided(self, variables: dict[str, Any]) -> HostPlan | None:
         """The plan, or None where only the input was to be judged."""
@@ -62,7 +63,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         if "tier" not in variables:
             raise refuse("tier", "is not set", "add -e tier=NAME; provision tiers lists them")
         host = str(variables["inventory_hostname"])
-        tier = load_tier(str(self._plain(variables["tier"])))
+        tier = load_tier(str(self._evaluated(variables["tier"])))
         layers = self._layers(variables)
         choice = RoleChoice(self._roles("only"), self._roles("skip"))
         refusals = check(host, tier, layers, catalog, choice)
@@ -84,21 +85,26 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     def _layers(self, variables: dict[str, Any]) -> list[Layer]:
         """The host's settings in two layers, by where Ansible has them from."""
         settings = load_catalog().settings
-        extra = settings.known(self._plain(load_extra_vars(self._loader)))
-        rest = {name: self._plain(value) for name, value in settings.known(variables).items() if name not in extra}
+        extra = settings.known(self._evaluated(load_extra_vars(self._loader)))
+        rest = {name: self._evaluated(value) for name, value in settings.known(variables).items() if name not in extra}
         return [("inventory", rest), ("--set", extra)]
 
     def _probe(self, variables: dict[str, Any]) -> Hardware:
         found = self._execute_module(module_name="provision_probe", module_args={}, task_vars=variables)
         if found.get("failed") or found.get("unreachable") or "hardware" not in found:
             raise AnsibleActionFail(f"the hardware cannot be read: {found.get('msg', 'no answer')}", result=found)
-        return from_data(Hardware, self._plain(found["hardware"]), str(variables["inventory_hostname"]))
+        return from_data(Hardware, _plain(found["hardware"]), str(variables["inventory_hostname"]))
 
     def _roles(self, option: str) -> tuple[str, ...]:
         given = self._task.args.get(option) or ()
         names = given.split(",") if isinstance(given, str) else given
         return tuple(str(name).strip() for name in names)
 
-    def _plain(self, value: Any) -> Any:
-        """Templates evaluated, and Ansible's own data types (which remember where they come from) as plain ones."""
-        return json.loads(json.dumps(self._templar.template(value)))
+    def _evaluated(self, value: Any) -> Any:
+        """What the operator wrote, its templates evaluated."""
+        return _plain(self._templar.template(value))
+
+
+def _plain(value: Any) -> Any:
+    """Ansible's own data types, which remember where they come from, as plain ones."""
+    return json.loads(json.dumps(value))

@@ -8,11 +8,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from provision.catalog import load_catalog, load_tier
+from provision.codec import from_data, to_data
+from provision.model import Hardware
+from provision.resolve import resolve
 from tests.integration.conftest import Target, provision
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +85,38 @@ def test_validate_refuses(words: list[str], said: str) -> None:
 def test_validate_is_content_with_the_example_fleet() -> None:
     done = playbook("validate", "-i", "inventories/example/hosts.yml")
     assert done.returncode == 0, done.stdout
+
+
+PLAY = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - provision_plan:
+      register: planned
+    - set_fact:
+      args: "{{ planned.facts }}"
+    - debug:
+        msg: "{{ [docker_log_options, provision_plan.reasons[0].choice] }}"
+"""
+
+
+def test_nothing_that_a_plan_quotes_is_evaluated_on_the_controller(tmp_path: Path) -> None:
+    """A host names its own GPUs; a name that is a template must stay a name."""
+    case = ROOT / "tests" / "cases" / "resolve" / "budget_as_documented" / "hardware.json"
+    hardware = from_data(Hardware, json.loads(case.read_text(encoding="utf-8")), "case")
+    hardware = replace(hardware, os=replace(hardware.os, kernel="{{ lookup('pipe', 'id') }}"))
+    sets = {"docker_log_options": {"tag": "{{.Name}}"}}
+    plan = to_data(resolve("box", hardware, load_tier("budget"), [("--set", sets)], load_catalog()))
+    plan["reasons"][0]["choice"] = "{{ lookup('pipe', 'id') }}"
+    (tmp_path / "plans.json").write_text(json.dumps({"all": {"hosts": {"box": {"provision_plan": plan}}}}))
+    (tmp_path / "play.yml").write_text(PLAY)
+    done = subprocess.run(
+        [str(BIN / "ansible-playbook"), "-i", str(tmp_path / "plans.json"), str(tmp_path / "play.yml"), "-v"],
+        env={**os.environ, "ANSIBLE_ACTION_PLUGINS": str(ROOT / "playbooks" / "action_plugins")},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert result(done.stdout, "debug")["msg"] == [{"tag": "{{.Name}}"}, "{{ lookup('pipe', 'id') }}"]
 
 
 # -- on a target -----------------------------------------------------------------------------------------------------
