@@ -82,6 +82,7 @@ PIN = "/etc/apt/preferences.d/docker.pref"
 REPOSITORY_FILES = ("/etc/apt/sources.list.d/docker.sources", PIN, KEYRING)
 DAEMON_JSON = "/etc/docker/daemon.json"
 OWNED = "/var/lib/provision/docker/owned.json"
+SNAP = "/snap/docker/current"
 DEFAULT_ROOT = "/var/lib/docker"
 DATA = ("containers/*", "image/*/imagedb/content/sha256/*", "volumes/*/_data")
 
@@ -98,7 +99,7 @@ DISTRIBUTION = [
     "containerd",
     "runc",
 ]
-RIVALS = {"docker": DISTRIBUTION, "distribution": [*CE, "docker-ce-rootless-extras"]}
+RIVALS = {"docker": DISTRIBUTION, "distribution": [*CE, "docker-ce-rootless-extras", "podman-docker"]}
 COMPOSE = ("docker-compose-v2", "docker-compose")
 PINNED = ("docker-ce", "docker-ce-cli", "docker.io")
 
@@ -205,8 +206,18 @@ def daemon(module, declared):
             "owned_json": record,
             # Kept once, beside the record: what stood there before this role first wrote.
             "daemon_json_found": text if text and not owned else "",
+        # Proxies with passwords may stand in it: a mode that was narrowed stays narrow.
+        "daemon_json_mode": "%04o" % (os.stat(DAEMON_JSON).st_mode & 0o777) if text else "0644",
         },
     )
+
+
+def refuse_snap(module):
+    if os.path.exists(SNAP):
+        module.fail_json(
+            msg="Docker is installed as a snap (%s), and two daemons would share one socket. Save what its containers "
+            "hold, then run: snap remove docker" % SNAP
+        )
 
 
 def refuse_flags(module, merged):
@@ -265,6 +276,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    refuse_snap(module)
     found, merged, files = daemon(module, with_texts(module.params["daemon"]))
     refuse_flags(module, merged)
     refuse_swarm(module, merged, found.get("data-root", DEFAULT_ROOT))
