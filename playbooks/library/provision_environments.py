@@ -25,7 +25,7 @@ options:
     type: dict
     required: true
   python:
-    description: V(system) for /usr/bin/python3, or a version such as V(3.12) that uv brings (kept in C(ROOT/.python)).
+    description: V(system) for /usr/bin/python3, or a version such as V(3.12) that uv brings (to /opt/provision/python).
     type: str
     default: system
   uv:
@@ -81,6 +81,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 COMMANDS = "/usr/local/bin"
+INTERPRETERS = "/opt/provision/python"
 UV_CONFIGURATION = "/etc/uv/uv.toml"  # not whatever root keeps in its home
 STAMP = "provision.json"
 LAYOUT = 1  # part of the key: raising it rebuilds every environment
@@ -142,10 +143,9 @@ class Environment:
         """Exit status, output and errors of a program that sees the host's indexes and nobody's own settings."""
         settings = {"PIP_CONFIG_FILE": "/etc/xdg/pip/pip.conf", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         if self.uv:
-            root = self.module.params["root"]
             # One file system with the environments: files are hard-linked from the cache, not copied.
-            settings = {"UV_CACHE_DIR": os.path.join(root, ".cache"), "UV_NO_PROGRESS": "1"}
-            settings["UV_PYTHON_INSTALL_DIR"] = os.path.join(root, ".python")
+            settings = {"UV_CACHE_DIR": os.path.join(self.module.params["root"], ".cache"), "UV_NO_PROGRESS": "1"}
+            settings["UV_PYTHON_INSTALL_DIR"] = INTERPRETERS
             settings["UV_CONFIG_FILE"] = UV_CONFIGURATION if os.path.exists(UV_CONFIGURATION) else os.devnull
             settings["UV_HTTP_RETRIES"] = "5"  # gigabytes over a lossy line: the default gave up in practice
         return self.module.run_command(list(command), environ_update=settings, cwd="/")
