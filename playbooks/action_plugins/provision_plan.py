@@ -14,7 +14,7 @@ import json
 import sys
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
@@ -25,7 +25,7 @@ try:
     from provision.errors import ProvisionError, refuse
     from provision.model import Hardware, HostPlan, Refusal
     from provision.resolve import Layer, RoleChoice, check, resolve
-    from provision.schema import refusals as told
+    from provision.schema import dotted
     from provision.settings import missing_files
 except ImportError as error:
     MISSING: str | None = f"{sys.executable} cannot import provision ({error}): install it there"
@@ -68,7 +68,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         choice = RoleChoice(self._roles("only"), self._roles("skip"))
         refusals = check(host, tier, layers, catalog, choice)
         for source, values in layers:
-            refusals += told(missing_files(values), lambda _, source=source: source)
+            refusals += [Refusal(f"{source} {dotted(f.path)}", f.fact, f.hint) for f in missing_files(values)]
         if refusals:
             raise ProvisionError(refusals)
         if not boolean(self._task.args.get("look", True)):
@@ -85,9 +85,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     def _layers(self, variables: dict[str, Any]) -> list[Layer]:
         """The host's settings in two layers, by where Ansible has them from."""
         settings = load_catalog().settings
-        extra = settings.known(self._evaluated(load_extra_vars(self._loader)))
-        rest = {name: self._evaluated(value) for name, value in settings.known(variables).items() if name not in extra}
-        return [("inventory", rest), ("--set", extra)]
+        extra = settings.known(load_extra_vars(self._loader))
+        rest = {name: value for name, value in settings.known(variables).items() if name not in extra}
+        layers: list[Layer] = []
+        faults = []
+        for source, values in (("inventory", rest), ("--set", extra)):
+            layers.append((source, evaluated := {}))
+            for name, value in values.items():
+                try:
+                    evaluated[name] = self._evaluated(value)
+                except AnsibleError as error:
+                    faults.append(
+                        Refusal(f"{source} {name}", f"cannot be evaluated: {error}", "write the value itself")
+                    )
+        if faults:
+            raise ProvisionError(faults)
+        return layers
 
     def _probe(self, variables: dict[str, Any]) -> Hardware:
         found = self._execute_module(module_name="provision_probe", module_args={}, task_vars=variables)

@@ -82,6 +82,16 @@ def test_validate_refuses(words: list[str], said: str) -> None:
     assert result(done.stdout, "Judge the input")["msg"] == said
 
 
+def test_a_template_that_cannot_be_evaluated_is_told_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(
+        "all: {hosts: {box.invalid: {name: ana, docker_users: ['{{ name }}'], docker_version: '{{ nobody_said }}'}}}\n"
+    )
+    done = playbook("validate", "-i", tmp_path / "hosts.yml", "-e", "tier=budget", "-v")
+    assert result(done.stdout, "Judge the input")["msg"] == (
+        "inventory docker_version cannot be evaluated: 'nobody_said' is undefined; write the value itself"
+    )
+
+
 def test_validate_is_content_with_the_example_fleet() -> None:
     done = playbook("validate", "-i", "inventories/example/hosts.yml")
     assert done.returncode == 0, done.stdout
