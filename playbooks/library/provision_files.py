@@ -72,7 +72,9 @@ paths:
   returned: always
 """
 
+import grp
 import os
+import pwd
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
@@ -106,10 +108,23 @@ def read(path):
         return stream.read()
 
 
-def attributes(module, entry):
-    """What Ansible's own attribute helper wants to know about an entry."""
+def exists(owner, group):
+    """Whether the host knows both names."""
+    try:
+        pwd.getpwnam(owner)
+        grp.getgrnam(group)
+    except KeyError:
+        return False
+    return True
+
+
+def set_attributes(module, entry):
+    """Give the entry its owner, group and mode. Returns whether that changed (would change) anything."""
+    if module.check_mode and not exists(entry["owner"], entry["group"]):
+        return True  # an earlier task would have created the name
     known = {"path": entry["path"], "mode": entry["mode"], "owner": entry["owner"], "group": entry["group"]}
-    return module.load_file_common_arguments(dict(module.params, **known))
+    wanted = module.load_file_common_arguments(dict(module.params, **known))
+    return module.set_fs_attributes_if_different(wanted, False)
 
 
 def stage(module, entry):
@@ -146,7 +161,7 @@ def make_directories(module, result):
             if module.check_mode:
                 continue
             os.makedirs(path)
-        if module.set_fs_attributes_if_different(attributes(module, entry), False) and path not in result["paths"]:
+        if set_attributes(module, entry) and path not in result["paths"]:
             result["paths"].append(path)
 
 
@@ -182,7 +197,7 @@ def write_files(module, staged, before, result):
             if not os.path.isdir(os.path.dirname(path)):
                 os.makedirs(os.path.dirname(path))
             module.atomic_move(staged[path], path)
-        if module.set_fs_attributes_if_different(attributes(module, entry), False) and path not in result["paths"]:
+        if set_attributes(module, entry) and path not in result["paths"]:
             result["paths"].append(path)
 
 

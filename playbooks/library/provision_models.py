@@ -108,6 +108,7 @@ class Model:
         included = self.known if entry["include"] and self.listed else {}
         self.expected = dict({path: held["sha256"] for path, held in included.items()}, **entry["files"])
         self.good = {}
+        self.seen = {}
         self.absent = []
         self.wrong = {}
 
@@ -123,6 +124,8 @@ class Model:
             if now is None:
                 self.absent.append(path)
                 continue
+            # Taken before the file is read: what is written meanwhile is noticed by the next run.
+            self.seen[path] = now
             held = self.known.get(path, {})
             trusted = self.module.params["verify"] == "stat" and held.get("identity") == now
             got = held["sha256"] if trusted else sha256_of(place)
@@ -139,7 +142,7 @@ class Model:
 
     def recorded(self):
         """What the record keeps of the files that are right."""
-        files = {path: {"sha256": sha256, "identity": identity(self.path(path))} for path, sha256 in self.good.items()}
+        files = {path: {"sha256": sha256, "identity": self.seen[path]} for path, sha256 in self.good.items()}
         return {"include": self.entry["include"] if self.listed else None, "files": files}
 
     def faults(self):
@@ -156,6 +159,7 @@ class Model:
         request.update(self.entry, good=self.good, bad=sorted(self.wrong))
         answer = run_as_user(self.module, request)
         if "failed" not in answer:
+            self.seen.update({path: identity(self.path(path)) for path in answer["files"] if path not in self.good})
             self.good = answer["files"]
             self.listed = True
         return answer
