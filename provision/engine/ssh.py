@@ -269,7 +269,12 @@ def _tell(host: Host, known: dict[str, str], fault: _Fault, match: re.Match[str]
     fact = fault.fact.format(**words)
     if by_way:
         fact = f"is reached through {named}, which {fact}"
-    return _trouble(host, fact, fault.hint.format(**words), fault.unreachable)
+    hint = fault.hint.format(**words)
+    if "{trust}" in fault.hint and not by_way and "userknownhostsfile" in " ".join(host.ssh_args).lower():
+        # `provision trust` writes where the user's own configuration says, and this host does not look there.
+        file = known.get("userknownhostsfile", "")
+        hint = f"its inventory keeps known hosts in {file}: put the key there, after comparing it on the host's console"
+    return _trouble(host, fact, hint, fault.unreachable)
 
 
 def _ask_proxy(workspace: Workspace, host: Host) -> str:

@@ -43,7 +43,7 @@ def test_a_host_is_refused_in_one_clear_sentence(
     wrong_password.write_text("mistaken\n")
     names = {
         "address": spare.host.address, "name": spare.name, "other_key": str(other_key),
-        "wrong_password": str(wrong_password),
+        "wrong_password": str(wrong_password), "known_hosts": str(known_hosts),
         "inventory": str(inventory(spare, case, other_key, known_hosts, tmp_path)),
     }  # fmt: skip
     if "prepare" in case:
