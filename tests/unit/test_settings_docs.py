@@ -52,7 +52,9 @@ def test_the_tables_are_those_of_the_specs() -> None:
     if os.environ.get("PROVISION_UPDATE_CASES"):
         DOCUMENT.write_text(written + MARK + tables(), encoding="utf-8")
         text = DOCUMENT.read_text(encoding="utf-8")
-    assert text == written + MARK + tables(), "PROVISION_UPDATE_CASES=1 pytest tests/unit/test_settings_docs.py writes it"
+    assert text == written + MARK + tables(), (
+        "PROVISION_UPDATE_CASES=1 pytest tests/unit/test_settings_docs.py writes it"
+    )
 
 
 def test_the_mirrors_shown_are_the_defaults_and_reach_the_variables_named() -> None:
