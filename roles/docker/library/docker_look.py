@@ -206,8 +206,8 @@ def daemon(module, declared):
             "owned_json": record,
             # Kept once, beside the record: what stood there before this role first wrote.
             "daemon_json_found": text if text and not owned else "",
-        # Proxies with passwords may stand in it: a mode that was narrowed stays narrow.
-        "daemon_json_mode": "%04o" % (os.stat(DAEMON_JSON).st_mode & 0o777) if text else "0644",
+            # Proxies with passwords may stand in it: a mode that was narrowed stays narrow.
+            "daemon_json_mode": "%04o" % (os.stat(DAEMON_JSON).st_mode & 0o777) if text else "0644",
         },
     )
 
