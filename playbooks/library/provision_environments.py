@@ -282,6 +282,9 @@ def main():
         },
         supports_check_mode=True,
     )
+    for name in module.params["locks"]:
+        if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
+            module.fail_json(msg="%r names no environment: use lower case letters, digits, dashes, underscores" % name)
     environments = [Environment(module, name, lock) for name, lock in module.params["locks"].items()]
     built = {env.name: env.fault() for env in environments if env.fault()}
     links = wanted_links(module, environments)

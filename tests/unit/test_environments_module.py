@@ -153,6 +153,11 @@ def test_a_directory_in_the_way_is_refused(target: Target) -> None:
     assert target.run(check=True)["msg"].startswith(f"{target.root}/torch is in the way: it is not a link to .torch-")
 
 
+def test_a_name_that_would_lead_elsewhere_is_refused(target: Target) -> None:
+    refused = target.run(locks={"../etc": "a==1"})
+    assert refused["msg"] == "'../etc' names no environment: use lower case letters, digits, dashes, underscores"
+
+
 def test_a_full_disk_is_refused_before_anything_is_built(target: Target) -> None:
     target.run()
     refused = target.run(locks={"torch": "a==2"}, free_mb=10**9)
