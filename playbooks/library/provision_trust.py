@@ -136,14 +136,16 @@ def main():
     # The result is compared as well as the files: a run that died before the tool was done leaves them apart.
     store = certificates(read(STORE))
     links = ["/etc/ssl/certs/%s.pem" % os.path.basename(path)[: -len(".crt")] for path in files]
-    incomplete = not set(bundle) <= set(store) or not all(os.path.exists(link) for link in links)
+    leftover = set(glob.glob("/etc/ssl/certs/provision-*.pem")) - set(links)
+    incomplete = leftover or not set(bundle) <= set(store) or not all(os.path.exists(link) for link in links)
     changed = bool(stale or missing or incomplete)
     if changed and not module.check_mode:
         for path in stale:
             os.unlink(path)
         for path in missing:
             write(module, path, files[path])
-        code, out, err = module.run_command([TOOL])
+        # Without --fresh the links of removed certificates stay.
+        code, out, err = module.run_command([TOOL, "--fresh"])
         if code != 0:
             module.fail_json(msg="the trust store was not rebuilt: %s" % (err or out).strip())
     module.exit_json(changed=changed, paths=sorted(stale + missing), bootstrapped=False)
