@@ -18,7 +18,6 @@ from provision.lab import holder, paths
 from provision.lab.system import Machine, attempt, locked, machine, require, run, uses_cni
 
 LABEL = "provision.lab"
-NETWORK = "provision-lab"
 BUILD_PREFIX = "provision-lab-build-"
 SUBNETS = tuple(f"10.{second}.0.0/22" for second in (231, 187, 143, 99))
 # A target must not set the controller's clock, load modules into its kernel, or mount its debugfs.
@@ -38,6 +37,15 @@ tmp_dir = "{run}/libpod"
 [containers]
 log_driver = "k8s-file"
 """
+
+
+def network() -> str:
+    """The bridge of this storage.
+
+    Netavark names its firewall chain after the bridge alone: of two storages that shared the name, the one that winds
+    down first took the other's address translation away.
+    """
+    return f"provision-lab-{paths.storage_id()}"
 
 
 class Podman:
@@ -107,10 +115,10 @@ class Podman:
 
     def ensure_network(self) -> None:
         """Create the lab's bridge on a subnet that this machine has no route to. The caller holds the storage lock."""
-        if not self.machine.root or self.attempt("network", "exists", NETWORK)[0] == 0:
+        if not self.machine.root or self.attempt("network", "exists", network())[0] == 0:
             return
         options = ["--subnet", free_subnet(_routes()), "--disable-dns", "--label", f"{LABEL}=1"]
-        self.call("network", "create", *options, NETWORK)
+        self.call("network", "create", *options, network())
 
     def wind_down(self) -> None:
         """When the last target is gone, take the network, the holder and the raised kernel limit away."""
@@ -125,7 +133,7 @@ class Podman:
                     return
                 for build in builds:
                     self.remove(build)
-                self.attempt("network", "rm", NETWORK)
+                self.attempt("network", "rm", network())
                 self._remove_cgroup(_cgroup_base())
                 holder.stop()
                 self._restore_inotify()

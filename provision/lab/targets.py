@@ -12,7 +12,7 @@ from typing import Any
 
 from provision.errors import refuse
 from provision.lab import files, images, inventory, mirrors, paths
-from provision.lab.podman import LABEL, NETWORK, Podman, storage_lock, use_lock
+from provision.lab.podman import LABEL, Podman, network, storage_lock, use_lock
 from provision.lab.system import locked
 
 DEFAULT_NAME = "demo"
@@ -157,7 +157,7 @@ def _options(podman: Podman, name: str, reachable: Mapping[str, Any]) -> list[st
     for folder in mirrors.folders(reachable):
         options += ["--volume", f"{folder}:{folder}:ro"]
     if podman.machine.root:
-        options += ["--network", NETWORK]
+        options += ["--network", network()]
     else:
         # A user's container network is not routed from the machine: only a published port reaches it.
         options += ["--publish", "127.0.0.1::22"]
@@ -169,7 +169,7 @@ def _address(podman: Podman, container: str) -> tuple[str, int]:
     if not podman.machine.root:
         address, _, port = podman.call("port", container, "22/tcp").strip().rpartition(":")
         return address, int(port)
-    template = f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}'
+    template = f'{{{{(index .NetworkSettings.Networks "{network()}").IPAddress}}}}'
     return podman.call("inspect", "--format", template, container).strip(), 22
 
 

@@ -134,7 +134,7 @@ def test_another_labs_target_is_never_taken_for_a_leftover() -> None:
 def test_leftovers_of_a_build_go_with_the_last_target() -> None:
     engine = FakePodman(BUILD)
     engine.wind_down()
-    assert engine.told == ["remove provision-lab-build-0123", "network rm provision-lab"]
+    assert engine.told == ["remove provision-lab-build-0123", f"network rm {podman.network()}"]
 
 
 def test_nothing_is_taken_away_while_another_run_works() -> None:
