@@ -147,7 +147,7 @@ class Environment:
             settings = {"UV_CACHE_DIR": os.path.join(self.module.params["root"], ".cache"), "UV_NO_PROGRESS": "1"}
             settings["UV_PYTHON_INSTALL_DIR"] = INTERPRETERS
             settings["UV_CONFIG_FILE"] = UV_CONFIGURATION if os.path.exists(UV_CONFIGURATION) else os.devnull
-            settings["UV_HTTP_RETRIES"] = "5"  # gigabytes over a lossy line: the default gave up in practice
+            settings["UV_HTTP_RETRIES"] = "5"  # wheels of gigabytes over lossy lines
         return self.module.run_command(list(command), environ_update=settings, cwd="/")
 
     def run(self, *command):
