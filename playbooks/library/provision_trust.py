@@ -46,6 +46,7 @@ import ssl
 
 from ansible.module_utils.basic import AnsibleModule
 
+LINKS = "/etc/ssl/certs"
 STORE = "/etc/ssl/certs/ca-certificates.crt"
 LOCAL = "/usr/local/share/ca-certificates"
 SHIPPED = "/usr/share/ca-certificates"
@@ -135,8 +136,8 @@ def main():
     missing = [path for path in files if read(path) != files[path]]
     # The result is compared as well as the files: a run that died before the tool was done leaves them apart.
     store = certificates(read(STORE))
-    links = ["/etc/ssl/certs/%s.pem" % os.path.basename(path)[: -len(".crt")] for path in files]
-    leftover = set(glob.glob("/etc/ssl/certs/provision-*.pem")) - set(links)
+    links = [os.path.join(LINKS, os.path.basename(path)[: -len(".crt")] + ".pem") for path in files]
+    leftover = set(glob.glob(os.path.join(LINKS, "provision-*.pem"))) - set(links)
     incomplete = leftover or not set(bundle) <= set(store) or not all(os.path.exists(link) for link in links)
     changed = bool(stale or missing or incomplete)
     if changed and not module.check_mode:

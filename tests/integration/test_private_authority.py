@@ -1,4 +1,4 @@
-"""HTTPS from a host that trusts a closed network's own authority: found by file and by hash, and no longer once it is gone."""
+"""HTTPS from a host that trusts a closed network's own authority: by file, by hash, and no longer once it is gone."""
 
 from __future__ import annotations
 
