@@ -1,4 +1,4 @@
-"""provision_packages: what is asked of dpkg and apt-get, and when. Both are stand-ins; the lab's targets have real ones."""
+"""provision_packages: what is asked of dpkg and apt-get, and when. Both are stand-ins; the lab has the real ones."""
 
 from __future__ import annotations
 

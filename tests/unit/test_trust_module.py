@@ -1,4 +1,4 @@
-"""provision_trust: which certificates become files, and how the store is judged. The distribution's tool is a stand-in."""
+"""provision_trust: which certificates become files, how the store is judged. The distribution's tool is a stand-in."""
 
 from __future__ import annotations
 
