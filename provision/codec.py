@@ -33,7 +33,7 @@ EVENT_TYPES: dict[str, type[events.Event]] = {
 @cache
 def _converter() -> JsonConverter:
     # cattrs takes 30 ms to import, and `provision --help` needs none of it.
-    from cattrs.preconf.json import make_converter  # noqa: PLC0415
+    from cattrs.preconf.json import make_converter
 
     return make_converter(forbid_extra_keys=True)
 
@@ -49,7 +49,7 @@ def from_data(cls: type[T], data: Any, subject: str) -> T:
     Raises:
         ProvisionError: with one refusal for each fault in the data; `subject` names where it came from.
     """
-    import cattrs  # noqa: PLC0415
+    import cattrs
 
     try:
         return _converter().structure(data, cls)

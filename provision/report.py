@@ -58,20 +58,17 @@ class Report:
     @property
     def exit_code(self) -> int:
         """By what the operator does next: rerun, mend the input, look at the network, look at the proof."""
-        states = [outcome.state for outcome in self.hosts]
-        if self.interrupted:
-            return EXIT_INTERRUPTED
-        if "failed" in states:
-            return EXIT_HOST_FAILED
-        if self.refusals or "refused" in states:
-            return EXIT_INPUT
-        if "unproved" in states:
-            return EXIT_UNPROVED
-        if "unreachable" in states:
-            return EXIT_UNREACHABLE
-        if "interrupted" in states:
-            return EXIT_INTERRUPTED
-        return EXIT_OK if self.ok else EXIT_HOST_FAILED
+        states = {outcome.state for outcome in self.hosts}
+        verdicts = (  # the first that is the case has the word
+            (self.interrupted, EXIT_INTERRUPTED),
+            ("failed" in states, EXIT_HOST_FAILED),
+            (bool(self.refusals) or "refused" in states, EXIT_INPUT),
+            ("unproved" in states, EXIT_UNPROVED),
+            ("unreachable" in states, EXIT_UNREACHABLE),
+            ("interrupted" in states, EXIT_INTERRUPTED),
+            (not self.ok, EXIT_HOST_FAILED),
+        )
+        return next((code for holds, code in verdicts if holds), EXIT_OK)
 
     @property
     def status(self) -> str:

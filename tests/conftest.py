@@ -1,4 +1,4 @@
-"""What every test shares: a home of its own, so that no test reads or writes the user's, and the lab where it is asked for."""
+"""What every test shares: a home of its own, so that none reads or writes the user's, and the lab where asked for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _skipped: list[str] = []
 
 
 def lab_state() -> Path:
-    """A state home of this checkout's tests: targets that a killed run left behind are found and removed by the next."""
+    """A state home of this checkout's tests: what a killed run left behind is found and removed by the next."""
     return CACHE / "tests" / hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
 
 
@@ -67,4 +67,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reason in _skipped:
         count = len(terminalreporter.stats.get("skipped", []))
-        terminalreporter.write_line(f"LOUD: {count} tests that need a throwaway target were SKIPPED: {reason}", red=True)
+        terminalreporter.write_line(f"SKIPPED {count} tests that need a throwaway target: {reason}", red=True)

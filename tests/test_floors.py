@@ -44,18 +44,14 @@ FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__
 def test_imports_go_down_only(path: Path) -> None:
     here = FLOORS[room(path)]
     above = {
-        name
-        for name in imported(path)
-        if name.startswith("provision.") and FLOORS.get(name.split(".")[1], here) > here
+        name for name in imported(path) if name.startswith("provision.") and FLOORS.get(name.split(".")[1], here) > here
     }
     assert not above
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_what_touches_hosts_is_imported_in_its_room_only(path: Path) -> None:
-    strangers = {
-        name for name in imported(path) if ONLY_IN.get(name.split(".")[0], room(path)) != room(path)
-    }
+    strangers = {name for name in imported(path) if ONLY_IN.get(name.split(".")[0], room(path)) != room(path)}
     assert not strangers
 
 

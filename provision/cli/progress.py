@@ -56,7 +56,7 @@ class Progress:
     """Takes events as they happen. `expect(role, task)` tells the usual seconds of a task, where runs before know."""
 
     def __init__(self) -> None:
-        self.expect: Expect = lambda role, task: None
+        self.expect: Expect = lambda _role, _task: None
         self._lines: dict[str, Line] = {}
         self._roles: dict[str, str] = {}
         self._live: Live | None = None

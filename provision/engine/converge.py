@@ -24,7 +24,7 @@ from provision.engine.preflight import Found
 from provision.engine.runner_events import Narrator
 from provision.engine.workspace import Workspace
 from provision.errors import refuse
-from provision.events import Event, InputRejected
+from provision.events import Event, TaskFinished
 from provision.model import HostPlan, Refusal
 
 
@@ -144,14 +144,13 @@ def _run(
 
 
 def _blind(workspace: Workspace, target: Target, options: ConvergeOptions, emit: Callable[[Event], None]) -> bool:
-    """Whether nothing can be foretold of this host, because check mode may not install what Ansible needs there."""
+    """Whether no more than this can be foretold: check mode may not install what Ansible needs on the host."""
     missing = target.found.missing
     if not (options.check and missing):
         return False
-    host = target.found.host
-    fact = f"lacks {' and '.join(missing)}, which check mode must not install, so nothing can be foretold"
-    hint = f"install it: {ssh.command_line(host)} sudo apt-get install {' '.join(missing)}; apply does that by itself"
-    emit(InputRejected(workspace.run, (Refusal(host.name, fact, hint),), host.name))
+    message = f"would install {' and '.join(missing)}; what follows can be foretold once they are there"
+    name = target.found.host.name
+    emit(TaskFinished(workspace.run, name, "", "Bring Python, which every other task needs", "changed", 0.0, message))
     return True
 
 
@@ -207,6 +206,7 @@ def _environment(workspace: Workspace) -> dict[str, str]:
         "ANSIBLE_INJECT_FACT_VARS": "False",
         "ANSIBLE_CACHE_PLUGIN": "memory",
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
+        "ANSIBLE_REMOTE_TMP": "/tmp",  # the default, ~root/.ansible/tmp, would be made even in check mode
         "ANSIBLE_LOCAL_TEMP": str(workspace.runtime / "tmp"),
         "ANSIBLE_ROLES_PATH": str(content.roles_dir()),
         "ANSIBLE_NOCOLOR": "True",

@@ -33,10 +33,7 @@ def _finding(name: str, state: str, fact: str, remedy: str = "") -> Finding:
 
 
 def _python() -> Finding:
-    version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info >= (3, 11):
-        return _finding("python", "good", version)
-    return _finding("python", "bad", f"{version}, and 3.11 is needed", "uv sync --python 3.12")
+    return _finding("python", "good", ".".join(map(str, sys.version_info[:3])))
 
 
 def _ansible() -> Finding:
@@ -45,7 +42,9 @@ def _ansible() -> Finding:
     except importlib.metadata.PackageNotFoundError:
         return _finding("ansible-core", "bad", "not installed beside provision", "uv sync")
     if not (Path(sys.executable).parent / "ansible-playbook").exists():
-        return _finding("ansible-core", "bad", f"{version}, without its ansible-playbook command", "uv sync --reinstall")
+        return _finding(
+            "ansible-core", "bad", f"{version}, without its ansible-playbook command", "uv sync --reinstall"
+        )
     return _finding("ansible-core", "good", version)
 
 

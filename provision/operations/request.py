@@ -31,7 +31,7 @@ class Secrets:
 
 @dataclass(frozen=True)
 class Request:
-    """The hosts and the wishes of one call. `targets` are named on the command line, the others come from inventories."""
+    """The hosts and the wishes of one call. `targets` stand on the command line, the others in inventories."""
 
     targets: tuple[str, ...] = ()
     inventories: tuple[Path, ...] = ()
@@ -60,6 +60,13 @@ class Input:
     def layers(self, host: Host) -> tuple[Layer, ...]:
         """Where a host's settings come from above its tier, the last word last."""
         return (("inventory", host.variables), ("--set", self.sets))
+
+    def secrets(self) -> tuple[str, ...]:
+        """The values of settings whose specs call them secret: nothing that is kept may show them."""
+        secret = {name for name, setting in self.catalog.settings.settings.items() if setting.secret}
+        layers = [values for host in self.hosts for _, values in self.layers(host)]
+        layers += [tier.settings for tier in self.tiers.values()]
+        return tuple({str(values[name]) for values in layers for name in secret & values.keys() if values[name]})
 
 
 class Faults:

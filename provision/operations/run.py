@@ -66,7 +66,7 @@ class Run:
 
 def conduct(verb: Verb, request: Request, given: Input, watcher: Watcher, work: Callable[[Run], None]) -> Report:
     """Do `work` as one kept run and fold what happened. Ctrl-C and SIGTERM end it with 130, its entry resumable."""
-    hidden = (request.secrets.become_password, request.secrets.vault_password)
+    hidden = (request.secrets.become_password, request.secrets.vault_password, *given.secrets())
     ledger = Ledger.open()
     ledger.hide(*hidden)
     names = tuple(host.name for host in given.hosts)
@@ -99,7 +99,7 @@ def _trouble(ledger: Ledger) -> dict[str, str]:
 def _terminated_as_interrupted() -> Iterator[None]:
     """A service manager's SIGTERM ends a run as cleanly as a person's Ctrl-C."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, interrupt)

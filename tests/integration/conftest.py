@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,11 @@ class Target:
         return provision("apply", "--accept-hardware", "--yes", *given, *words, home=self.home)
 
     def verify(self, *words: str, tier: str | Path = "budget") -> Answer:
-        return provision(
-            "verify", "--tier", str(tier), *self.options(), "--output", "json", *words, home=self.home
-        )
+        return provision("verify", "--tier", str(tier), *self.options(), "--output", "json", *words, home=self.home)
 
 
 @pytest.fixture(scope="session")
-def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Target]]:
+def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Target]:
     """Makes targets; the lab's own fixture takes down what is left."""
     home = tmp_path_factory.mktemp("provision-state")
 
@@ -100,7 +98,7 @@ def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
             patch.setenv("XDG_STATE_HOME", str(LAB_STATE))
             return Target(lab.up(name, image), home)
 
-    yield make
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 
 from provision.content import roles_dir
 from tests.integration.conftest import Target
+from tests.standins.hub import Hub
 
 pytestmark = pytest.mark.lab
 
@@ -25,17 +28,28 @@ def controls() -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def proved(box: Target) -> Target:
-    answer = box.apply()
+def tier(box: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The budget tier with one declared model: the control of an altered model needs one to alter."""
+    with Hub(box.sh("ip -4 route show default").split()[2]) as hub:
+        model = hub.add("acme/tiny", {"weights.bin": bytes(range(256)) * 100, "config.json": b"{}\n"})
+        settings = {"model_cache_models": [model.manifest()], "model_cache_endpoint": hub.endpoint}
+        path = tmp_path_factory.mktemp("tier") / "declared.yml"
+        path.write_text(yaml.safe_dump({"extends": "budget", "settings": settings}), encoding="utf-8")
+        yield path
+
+
+@pytest.fixture(scope="module")
+def proved(box: Target, tier: Path) -> Target:
+    answer = box.apply(tier=tier)
     assert answer.code == 0, answer.out[-4000:] + answer.err[-4000:]
     return box
 
 
 @pytest.mark.parametrize(("role", "control"), controls())
-def test_what_is_broken_is_found(proved: Target, role: str, control: dict[str, Any]) -> None:
+def test_what_is_broken_is_found(proved: Target, tier: Path, role: str, control: dict[str, Any]) -> None:
     proved.sh(control["break"])
     try:
-        answer = proved.verify("--only", role)
+        answer = proved.verify("--only", role, tier=tier)
     finally:
         proved.sh(control["mend"])
     failed = {check["check"] for check in answer.host("box")["checks"] if check["state"] != "passed"}
@@ -43,6 +57,6 @@ def test_what_is_broken_is_found(proved: Target, role: str, control: dict[str, A
     assert answer.code == 4
 
 
-def test_what_was_mended_is_as_declared_again(proved: Target) -> None:
-    answer = proved.verify()
+def test_what_was_mended_is_as_declared_again(proved: Target, tier: Path) -> None:
+    answer = proved.verify(tier=tier)
     assert answer.code == 0, answer.out[-4000:]
