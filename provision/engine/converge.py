@@ -206,7 +206,8 @@ def _environment(workspace: Workspace) -> dict[str, str]:
         "ANSIBLE_INJECT_FACT_VARS": "False",
         "ANSIBLE_CACHE_PLUGIN": "memory",
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
-        "ANSIBLE_REMOTE_TMP": "/tmp",  # the default, ~root/.ansible/tmp, would be made even in check mode
+        # The default, ~root/.ansible/tmp, would be made even in check mode.
+        "ANSIBLE_REMOTE_TMP": "/tmp",  # noqa: S108  Ansible makes a private directory in it
         "ANSIBLE_LOCAL_TEMP": str(workspace.runtime / "tmp"),
         "ANSIBLE_ROLES_PATH": str(content.roles_dir()),
         "ANSIBLE_NOCOLOR": "True",

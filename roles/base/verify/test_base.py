@@ -125,7 +125,9 @@ def test_the_journal_has_its_limits(host, plan):
     for key, variable in (("SystemMaxUse", "base_journal_max_use"), ("MaxRetentionSec", "base_journal_max_age")):
         values = re.findall(rf"^{key}=(.*)$", effective, re.MULTILINE)
         assert values[-1:] == [plan.settings[variable]]
-    started = output(host, 'date +%s --date "$(systemctl show systemd-journald --value --property ActiveEnterTimestamp)"')
+    started = output(
+        host, 'date +%s --date "$(systemctl show systemd-journald --value --property ActiveEnterTimestamp)"'
+    )
     written = output(host, "stat --format %Y /etc/systemd/journald.conf.d/50-provision.conf")
     assert int(started) >= int(written), "the journal has not been restarted since it was configured"
 
@@ -149,6 +151,10 @@ def test_the_administrator_is_as_declared(host, plan):
         assert output(host, f"su --shell /bin/sh {name} --command 'sudo -n id -u'") == "0"
     if name:
         home = host.user(name).home
-        keys = output(host, f"cat {home}/.ssh/authorized_keys").splitlines() if plan.settings["base_admin_authorized_keys"] else []
+        keys = (
+            output(host, f"cat {home}/.ssh/authorized_keys").splitlines()
+            if plan.settings["base_admin_authorized_keys"]
+            else []
+        )
         assert [key for key in plan.settings["base_admin_authorized_keys"] if key.strip() not in keys] == []
         assert output(host, f"stat --format '%a %U' {home}/.ssh") == f"700 {name}"
