@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import lab_state
+from tests.conftest import lab_state
 
 from provision import lab
 from provision.errors import ProvisionError
