@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import lab_state
 
 from provision import lab
 from provision.errors import ProvisionError
 from provision.lab import holder, paths
 from provision.lab.podman import Podman
+from tests.conftest import lab_state
 
 pytestmark = pytest.mark.lab
 
