@@ -1,4 +1,4 @@
-"""Several hosts at once: the Ubuntu-shaped stand-ins (Debian roots whose os-release says Ubuntu) and a box without Python."""
+"""Several hosts at once: stand-ins for Ubuntu (Debian roots whose os-release says Ubuntu), and a box without Python."""
 
 from __future__ import annotations
 
