@@ -22,6 +22,7 @@ from provision.model import Hardware, HostPlan, Refusal
 from provision.redact import redact_argv
 from provision.report import HostOutcome, HostState, Report
 
+REBOOT_LEFT = "Leave the reboot that is due to the operator"
 _ONLY_ONCE = frozenset({"--check", "--output", "-o", "--junit"})
 _ONLY_APPLY = frozenset({"--diff", "--yes", "-y", "--accept-hardware", "--no-verify", "--reboot", "--transport"})
 _WITH_VALUE = frozenset({"--output", "-o", "--junit", "--reboot", "--transport"})
@@ -246,11 +247,18 @@ def _next_steps(run: _Run, outcomes: tuple[HostOutcome, ...]) -> list[str]:
         steps.append(f"run again {', and '.join(when)}: {_again(run)}")
     if "unproved" in names:
         steps.append(f"when it is mended, prove it: {_command(run, 'verify', *names['unproved'])}")
+    if due := [outcome.host for outcome in outcomes if _reboot_due(outcome)]:
+        steps.append(f"{' and '.join(due)} must reboot; when it suits: {_command(run, 'apply', *due)} --reboot allow")
     if "planned" in names and not when:
         short = any(outcome.plan and outcome.plan.shortfalls for outcome in outcomes)
         accept = " --accept-hardware" if short and "--accept-hardware" not in _argv(run) else ""
         steps.append(f"make it so: {_command(run, 'apply', *names['planned'])}{accept}")
     return steps
+
+
+def _reboot_due(outcome: HostOutcome) -> bool:
+    """site.yml leaves a due reboot to the operator in a task of this name."""
+    return any(task.task == REBOOT_LEFT and task.state == "ok" for task in outcome.tasks)
 
 
 def _when_to_run_again(run: _Run, names: dict[HostState, list[str]]) -> list[str]:

@@ -148,13 +148,16 @@ def _rescued(failure: TaskFinished) -> TaskFinished:
 
 
 def _message(result: Mapping[str, Any], state: TaskState) -> str:
-    """Why a task failed or was skipped, or what it warned of; nothing for the others."""
+    """Why a task failed or was skipped; of the others what they say and warn of."""
     if "censored" in result:
         return "hidden, because the task says no_log" if state in ("failed", "unreachable") else ""
     if state == "skipped":
         return str(result.get("skip_reason") or "")
     if state not in ("failed", "unreachable"):
-        return _cut("; ".join(map(str, result.get("warnings") or ())), LONGEST_MESSAGE)
+        said = (
+            [str(result["msg"])] if result.get("msg") and "results" not in result else []
+        )  # a loop says nothing of use
+        return _cut("; ".join([*said, *map(str, result.get("warnings") or ())]), LONGEST_MESSAGE)
     if faults := result.get("argument_errors"):
         return _cut("; ".join(map(str, faults)), LONGEST_MESSAGE)
     items = [item for item in result.get("results") or () if isinstance(item, Mapping) and item.get("failed")]

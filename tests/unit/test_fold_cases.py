@@ -37,6 +37,7 @@ VERDICTS = {
     "two_hosts": (0, ["converged", "converged"]),
     "unproved": (4, ["unproved"]),
     "unreachable": (3, ["unreachable"]),
+    "reboot_due": (0, ["converged"]),
     "verified": (0, ["verified"]),
     "verify_without_checks": (4, ["unproved"]),
 }
