@@ -154,9 +154,8 @@ def _message(result: Mapping[str, Any], state: TaskState) -> str:
     if state == "skipped":
         return str(result.get("skip_reason") or "")
     if state not in ("failed", "unreachable"):
-        said = (
-            [str(result["msg"])] if result.get("msg") and "results" not in result else []
-        )  # a loop says nothing of use
+        loop = "results" in result  # which only says that all items completed
+        said = [str(result["msg"])] if result.get("msg") and not loop else []
         return _cut("; ".join([*said, *map(str, result.get("warnings") or ())]), LONGEST_MESSAGE)
     if faults := result.get("argument_errors"):
         return _cut("; ".join(map(str, faults)), LONGEST_MESSAGE)
