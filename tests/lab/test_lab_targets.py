@@ -17,13 +17,15 @@ from tests.conftest import lab_state
 pytestmark = pytest.mark.lab
 
 
+# A lab of their own: these tests count its targets and take all of them down.
+OWN_STATE = lab_state() / "lab-tests"
+
+
 @pytest.fixture
 def our_lab(test_lab: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # A lab of its own: these tests count its targets and take all of them down.
-    own = str(lab_state() / "lab-tests")
-    monkeypatch.setenv("XDG_STATE_HOME", own)
+    monkeypatch.setenv("XDG_STATE_HOME", str(OWN_STATE))
     yield
-    monkeypatch.setenv("XDG_STATE_HOME", own)
+    monkeypatch.setenv("XDG_STATE_HOME", str(OWN_STATE))
     lab.down(every=True)
 
 
@@ -106,7 +108,7 @@ def test_one_lab_does_not_touch_another(our_lab: None, tmp_path: Path, monkeypat
         lab.up("one")
     finally:
         assert lab.down(every=True) == ["one"]
-    monkeypatch.setenv("XDG_STATE_HOME", str(lab_state()))
+    monkeypatch.setenv("XDG_STATE_HOME", str(OWN_STATE))
     assert on("one", "true").returncode == 0
 
 
