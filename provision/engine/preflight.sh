@@ -7,7 +7,6 @@ export LC_ALL
 say() { printf 'provision:%s=%s\n' "$1" "$2"; }
 
 say user "$(id -un)"
-say groups "$(id -Gn)"
 say now "$(date +%s)"
 say kernel "$(uname -r)"
 say machine "$(uname -m)"
