@@ -14,9 +14,9 @@ from provision.content import roles_dir
 from tests.standins.apt_repository import SigningKey
 
 
-def part(name: str) -> ModuleType:
-    """A file of the role's module_utils; Ansible imports it under another name."""
-    path = roles_dir() / "docker" / "module_utils" / f"{name}.py"
+def part(name: str, folder: str = "module_utils") -> ModuleType:
+    """A file of the role; Ansible imports those of module_utils under another name."""
+    path = roles_dir() / "docker" / folder / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec
     assert spec.loader
@@ -106,6 +106,28 @@ def test_an_empty_file_is_an_empty_object() -> None:
 def test_flags_that_clash(words: list[str], merged: dict[str, Any], found: list[tuple[str, str]]) -> None:
     pairs = [(word, "unit") for word in words]
     assert config.conflicts(pairs, merged) == [(key, flag, "unit") for key, flag in found]
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "wanted"),
+    [
+        ("json-file", {"log-opts": {"max-size": "5m", "compress": True}},
+         {"log-driver": "json-file", "log-opts": {"max-size": "5m", "max-file": "3", "compress": "true"}}),
+        ("json-file", {"log-driver": "local"}, {"log-driver": "local", "log-opts": {"max-size": "10m", "max-file": "3"}}),
+        ("", {"mtu": 1400}, {"mtu": 1400}),
+    ],
+    ids=["an option of one's own", "a driver of one's own", "no driver"],
+)  # fmt: skip
+def test_the_proof_expects_what_the_role_writes(driver: str, options: dict[str, Any], wanted: dict[str, Any]) -> None:
+    names = ("data_root", "storage_driver", "registry_mirrors", "default_address_pools")
+    settings = {
+        **{f"docker_{name}": "" for name in names},
+        "docker_live_restore": True,
+        "docker_log_driver": driver,
+        "docker_log_options": {"max-size": "10m", "max-file": 3},
+        "docker_daemon_options": options,
+    }
+    assert part("test_docker", "verify").declared(settings) == {"live-restore": True, **wanted}
 
 
 def test_the_daemon_s_command_line_is_read_as_systemd_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

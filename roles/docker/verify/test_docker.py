@@ -39,15 +39,10 @@ def declared(settings):
     }
     wanted = {key: settings[name] for key, name in names.items() if settings[name]}
     if settings["docker_log_driver"] and settings["docker_log_options"]:
-        wanted["log-opts"] = log_options(settings)
-    return {"live-restore": settings["docker_live_restore"], **wanted, **settings["docker_daemon_options"]}
-
-
-def log_options(settings):
-    return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in settings["docker_log_options"].items()
-    }
+        wanted["log-opts"] = settings["docker_log_options"]
+    wanted["live-restore"] = settings["docker_live_restore"]
+    config = role_part("docker_config")
+    return config.with_texts(config.overlay(wanted, settings["docker_daemon_options"]))
 
 
 def within(part, whole):
@@ -57,13 +52,17 @@ def within(part, whole):
     return part == whole
 
 
+def role_part(name):
+    """A file of the role's module_utils."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "module_utils" / f"{name}.py")
+    part = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(part)
+    return part
+
+
 def fingerprints(text):
-    """The role's own reader of keys, since a host need not have gpg."""
-    path = Path(__file__).parents[1] / "module_utils" / "docker_openpgp.py"
-    spec = importlib.util.spec_from_file_location("docker_openpgp", path)
-    reader = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reader)
-    return reader.primary_fingerprints(text.encode())
+    """By the role's own reader of keys, since a host need not have gpg."""
+    return role_part("docker_openpgp").primary_fingerprints(text.encode())
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +123,11 @@ def test_a_failed_container_is_started_again(container):
 
 
 def test_a_new_container_rotates_its_log(container, plan):
-    driver = plan.settings["docker_log_driver"]
+    wanted = declared(plan.settings)
     found = container["facts"]["HostConfig"]["LogConfig"] if container["facts"] else {}
     assert found, container["told"]
-    assert not driver or found["Type"] == driver
-    assert not driver or within(log_options(plan.settings), found["Config"]), found
+    assert found["Type"] == wanted.get("log-driver", found["Type"])
+    assert within(wanted.get("log-opts", {}), found["Config"]), found
 
 
 def test_compose_answers(host):
