@@ -113,7 +113,8 @@ def test_flags_that_clash(words: list[str], merged: dict[str, Any], found: list[
     [
         ("json-file", {"log-opts": {"max-size": "5m", "compress": True}},
          {"log-driver": "json-file", "log-opts": {"max-size": "5m", "max-file": "3", "compress": "true"}}),
-        ("json-file", {"log-driver": "local"}, {"log-driver": "local", "log-opts": {"max-size": "10m", "max-file": "3"}}),
+        ("json-file", {"log-driver": "local"},
+         {"log-driver": "local", "log-opts": {"max-size": "10m", "max-file": "3"}}),
         ("", {"mtu": 1400}, {"mtu": 1400}),
     ],
     ids=["an option of one's own", "a driver of one's own", "no driver"],
