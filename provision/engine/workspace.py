@@ -80,6 +80,9 @@ class Workspace:
         self._log_lock = threading.Lock()
 
     def __enter__(self) -> Workspace:
+        if not shutil.which("ssh"):
+            hint = "apt-get install openssh-client; provision doctor looks at the rest"
+            raise refuse("this machine", "has no ssh command", hint)
         config = self._config_text()  # refuses bad input before anything is made
         if self.directory:
             self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)

@@ -95,6 +95,15 @@ def test_all_bad_hosts_are_told_at_once() -> None:
     assert len(caught.value.refusals) == 2
 
 
+def test_a_machine_without_ssh_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ProvisionError) as caught, Workspace([Host("box")], tmp_path / "run"):
+        pass
+    assert str(caught.value) == "this machine has no ssh command"
+    assert caught.value.refusals[0].hint.startswith("apt-get install openssh-client")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_runs_files_are_private_and_the_rest_is_gone(tmp_path: Path) -> None:
     kept = tmp_path / "run"
     with Workspace([Host("box")], kept) as workspace:
