@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from provision.cli.present import attempt, colour_wanted, leave, output_option, write_junit
+from provision.cli.present import attempt, colour_wanted, leave, output_option, unwritable
 from provision.model import Refusal
 from provision.report import Report
 
@@ -59,7 +59,7 @@ def selection(command: F) -> F:
 @click.option("--reboot", type=click.Choice(["never", "allow"]), default="never", show_default=True,
               help="May a host be rebooted where a role needs it.")  # fmt: skip
 @click.option("--transport", type=click.Choice(["ssh", "mitogen"]), default="ssh", show_default=True,
-              help="mitogen is faster and needs: uv pip install 'provision[mitogen]'.")  # fmt: skip
+              help="mitogen is faster and needs: uv pip install 'mitogen>=0.3.54,<0.4'.")  # fmt: skip
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write the checks as JUnit XML.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before changing hosts.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every task and check.")
@@ -83,14 +83,12 @@ def apply(output: str, verbose: bool, junit: Path | None, **given: Any) -> None:
         reboot=given.pop("reboot"),
     )
     ask = not given.pop("yes") and not options.check
-    if ask and not sys.stdin.isatty():
-        leave(Report("apply", refusals=(NOBODY_TO_ASK,)), output)
-    request = _request(given)
+    nobody = (NOBODY_TO_ASK,) if ask and not sys.stdin.isatty() else ()
+    request = _request(given, *nobody, *unwritable(junit))
     with Progress() as progress:
         confirm = progress.paused(_ask) if ask else None
         report = attempt("apply", lambda: apply_hosts(request, options, progress, confirm))
-    write_junit(report, junit)
-    leave(report, output, verbose=verbose)
+    leave(report, output, verbose=verbose, junit=junit)
 
 
 @click.command()
@@ -126,25 +124,23 @@ def verify(output: str, verbose: bool, junit: Path | None, **given: Any) -> None
     from provision.cli.progress import Progress
     from provision.operations.verify import verify_hosts
 
-    request = _request(given)
+    request = _request(given, *unwritable(junit))
     with Progress() as progress:
         report = attempt("verify", lambda: verify_hosts(request, progress))
-    write_junit(report, junit)
-    leave(report, output, verbose=verbose)
+    leave(report, output, verbose=verbose, junit=junit)
 
 
-def _request(given: dict[str, Any]) -> Request:
+def _request(given: dict[str, Any], *faults: Refusal) -> Request:
+    """The request, with the faults that only the command line can know of."""
     from provision.operations.request import Request, Secrets
 
-    become = None
-    if given.pop("ask_become_pass"):
-        become = click.prompt("sudo password", hide_input=True, err=True)
+    become, *nobody = _ask_secret(given.pop("ask_become_pass"), "sudo", "become")
     password_file = given.pop("become_password_file")
     if password_file and become is None:
         become = password_file.read_text(encoding="utf-8").rstrip("\n")
-    vault = click.prompt("vault password", hide_input=True, err=True) if given.pop("ask_vault_pass") else None
+    vault = _ask_secret(given.pop("ask_vault_pass"), "vault")
     secrets = Secrets(become_password=become, vault_password=vault, vault_files=tuple(given.pop("vault_files")))
-    return Request(targets=given.pop("hosts"), secrets=secrets, argv=tuple(sys.argv[1:]), **given)
+    return Request(targets=given.pop("hosts"), secrets=secrets, argv=tuple(sys.argv[1:]), faults=faults, **given)
 
 
 def _ask(report: Report) -> bool:

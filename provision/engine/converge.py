@@ -224,7 +224,8 @@ def _strategy(transport: str) -> dict[str, str]:
         raise refuse(f"--transport {transport}", "is not known", "choose ssh or mitogen")
     spec = importlib.util.find_spec("ansible_mitogen")
     if spec is None or not spec.submodule_search_locations:
-        raise refuse("--transport mitogen", "is not installed", "pip install 'provision[mitogen]', or use ssh")
+        hint = "uv pip install 'mitogen>=0.3.54,<0.4', or use ssh"
+        raise refuse("--transport mitogen", "is not installed", hint)
     plugins = Path(next(iter(spec.submodule_search_locations))) / "plugins" / "strategy"
     return {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(plugins)}
 

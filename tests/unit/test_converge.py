@@ -184,7 +184,7 @@ def test_check_mode_without_python_foretells_no_more_than_it_can(play: Play) -> 
 @pytest.mark.parametrize(
     ("transport", "fact", "hint"),
     [
-        ("mitogen", "is not installed", "pip install 'provision[mitogen]', or use ssh"),
+        ("mitogen", "is not installed", "uv pip install 'mitogen>=0.3.54,<0.4', or use ssh"),
         ("telnet", "is not known", "choose ssh or mitogen"),
     ],
 )
