@@ -233,6 +233,12 @@ _FAULTS = (
         False,
     ),
     _Fault(
+        r"timed out during banner exchange\nConnection to UNKNOWN port",
+        "does not answer by way of {jump}",
+        "is it switched on, and is its address right as {jump} sees it? try: {ssh}",
+        True,
+    ),
+    _Fault(
         r"timed out during banner exchange",
         "takes the connection on port {port}, but then says nothing",
         "is it overloaded, or does a firewall answer in its place? try: {ssh} -v",
