@@ -78,7 +78,7 @@ def read_inventory(
     if answer["error"] is not None:
         raise _told(answer["error"], answer["stderr"], sources, answer["known"])
     if not answer["hosts"]:
-        raise refuse(f"inventory {_names(sources)}", "names no host", "add one, or check --limit")
+        raise refuse(f"inventory {_names(sources)}", "names no host", "add one, or choose others")
     hosts = [_host(name, found, faults) for name, found in answer["hosts"].items()]
     if faults:
         raise ProvisionError(faults)
@@ -165,7 +165,7 @@ def _told(error: str, stderr: str, sources: Sequence[Path | str], known: Sequenc
     pattern = re.search(r"Could not match supplied host pattern, ignoring: (\S+)", error)
     if pattern:
         hint = did_you_mean(pattern[1], known, f"the inventory has {', '.join(known[:8]) or 'no host'}")
-        return refuse(f"--limit {pattern[1]}", "matches no host of the inventory", hint)
+        return refuse(f"host {pattern[1]}", "is neither a host nor a group of the inventory", hint)
     broken = re.search(r"Completely failed to parse inventory source (.+)", error)
     if broken:
         # One plugin after the other has tried; the complaint of the one that the file was meant for counts.
@@ -174,8 +174,14 @@ def _told(error: str, stderr: str, sources: Sequence[Path | str], known: Sequenc
         fact = told[1].removeprefix("Failed to parse inventory: ") if told else "no inventory plugin can read it"
         return refuse(f"inventory {broken[1]}", f"is not an inventory: {_plain(fact)}", "mend it, and try again")
     if "vault" in error.lower() or "decrypt" in error.lower():
-        return refuse(f"inventory {_names(sources)}", f"is encrypted: {error}", "add --ask-vault-pass")
+        return refuse(f"inventory {_names(sources)}", f"is encrypted: {error}", _vault_hint(error))
     return refuse(f"inventory {_names(sources)}", f"cannot be read: {error}", "run ansible-inventory --list -i on it")
+
+
+def _vault_hint(error: str) -> str:
+    """Ansible tells having no password (`no vault secrets found`) from having none that fits."""
+    none = "no vault secrets found" in error
+    return "add --ask-vault-pass" if none else "the vault password does not fit: give the one it was encrypted with"
 
 
 def _plain(fact: str) -> str:
@@ -190,7 +196,7 @@ def _host(name: str, found: Mapping[str, Any], faults: list[Refusal]) -> Host:
     for key, why in found["unevaluated"].items():
         if key in settings or key == "tier" or key.startswith("ansible_"):
             vault = "vault" in why or "decrypt" in why
-            hint = "add --ask-vault-pass" if vault else "write the value itself; the host has not been looked at yet"
+            hint = _vault_hint(why) if vault else "write the value itself; the host has not been looked at yet"
             faults.append(Refusal(f"inventory {name} {key}", f"cannot be evaluated: {why}", hint))
     faults += refusals(missing_files(variables), lambda _: f"inventory {name}")
     port = variables.get("ansible_port", variables.get("ansible_ssh_port"))

@@ -31,7 +31,7 @@ class Secrets:
 
 @dataclass(frozen=True)
 class Request:
-    """The hosts and the wishes of one call. `targets` stand on the command line, the others in inventories."""
+    """The hosts and the wishes of one call. `targets` are hosts, or choose from `inventories` where some are given."""
 
     targets: tuple[str, ...] = ()
     inventories: tuple[Path, ...] = ()
@@ -116,14 +116,19 @@ def _hosts(request: Request, faults: Faults) -> tuple[Host, ...]:
         faults.add([Refusal("no host", "was named", "name one (provision plan HOST), or give -i INVENTORY")])
     if request.limit and not request.inventories:
         faults.add([Refusal("--limit", "chooses from an inventory, and none was given", "add -i INVENTORY")])
+    if request.limit and request.inventories and request.targets:
+        hint = "give one of the two; a HOST is a pattern too"
+        faults.add([Refusal("--limit", "and HOST both choose from the inventory", hint)])
     hosts: list[Host] = []
-    for target in request.targets:
-        hosts += faults.take(lambda target=target: (parse_target(target),), ())  # type: ignore[misc]
-    if request.inventories:
+    if request.inventories:  # a HOST chooses from them, so that no call reaches more hosts than it names
+        pattern = ",".join(request.targets) or request.limit
         secrets = request.secrets
         hosts += faults.take(
-            lambda: read_inventory(request.inventories, request.limit, secrets.vault_files, secrets.vault_password), ()
+            lambda: read_inventory(request.inventories, pattern, secrets.vault_files, secrets.vault_password), ()
         )
+    else:
+        for target in request.targets:
+            hosts += faults.take(lambda target=target: (parse_target(target),), ())  # type: ignore[misc]
     twice = sorted({host.name for host in hosts if sum(other.name == host.name for other in hosts) > 1})
     faults.add(Refusal(f"host {name}", "was named twice", "name it once") for name in twice)
     return tuple(hosts)

@@ -167,6 +167,7 @@ def test_any_form_that_ansible_reads(tmp_path: Path) -> None:
 
 def test_a_vault_is_opened_with_its_password(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("open sesame\n")
+    (tmp_path / "wrong").write_text("open barley\n")
     vault = [str(Path(sys.executable).parent / "ansible-vault"), "encrypt_string", "secret"]
     made = subprocess.run(
         [*vault, "--name", "ansible_become_password", "--vault-password-file", "password"],
@@ -181,6 +182,10 @@ def test_a_vault_is_opened_with_its_password(tmp_path: Path) -> None:
     assert fact.startswith("cannot be evaluated: ")
     assert "no vault secrets found" in fact
     assert hint == "add --ask-vault-pass"
+    for secrets in ([folder / "wrong"], None), ([], "wrong"):
+        ((_, fact, hint),) = refused(folder, [folder / "hosts.yml"], None, *secrets)
+        assert "no vault secrets were found that could decrypt" in fact
+        assert hint == "the vault password does not fit: give the one it was encrypted with"
 
 
 def test_limit_narrows(tmp_path: Path) -> None:
@@ -192,10 +197,10 @@ def test_a_limit_that_matches_nothing_is_refused_with_the_nearest(tmp_path: Path
     folder = write(tmp_path, {"hosts.yml": FLEET})
     known = "the inventory has web1, web2, all, ungrouped, boxes"
     assert refused(folder, [folder / "hosts.yml"], "web1,webb2") == [
-        ("--limit webb2", "matches no host of the inventory", f"did you mean web2? otherwise {known}")
+        ("host webb2", "is neither a host nor a group of the inventory", f"did you mean web2? otherwise {known}")
     ]
     assert refused(folder, [folder / "hosts.yml"], "zzz") == [
-        ("--limit zzz", "matches no host of the inventory", known)
+        ("host zzz", "is neither a host nor a group of the inventory", known)
     ]
 
 
@@ -240,7 +245,7 @@ def test_what_is_no_inventory_is_refused(name: str, text: str, fact: str, tmp_pa
 def test_an_inventory_without_hosts_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path, {"hosts.yml": "all: {hosts: {}}\n"})
     assert refused(folder, [folder / "hosts.yml"]) == [
-        ("inventory hosts.yml", "names no host", "add one, or check --limit")
+        ("inventory hosts.yml", "names no host", "add one, or choose others")
     ]
 
 
