@@ -19,10 +19,11 @@ from provision.events import (
     TaskStarted,
 )
 from provision.model import Hardware, HostPlan, Refusal
-from provision.redact import redact_argv
+from provision.redact import MARK, redact_argv
 from provision.report import HostOutcome, HostState, Report
 
 REBOOT_LEFT = "Leave the reboot that is due to the operator"
+DECLINED = Refusal("apply", "was declined, nothing was touched", "to apply it, run it again and answer y")
 _ONLY_ONCE = frozenset({"--check", "--output", "-o", "--junit"})
 _ONLY_APPLY = frozenset({"--diff", "--yes", "-y", "--accept-hardware", "--no-verify", "--reboot", "--transport"})
 _WITH_VALUE = frozenset({"--output", "-o", "--junit", "--reboot", "--transport"})
@@ -177,13 +178,13 @@ def _judge_end(run: _Run, host: _Host) -> tuple[HostState, Refusal | None]:
     if host.plan and any(other.refused for other in run.hosts.values()):
         # Input faults of one host stop all of them before anything is touched.
         return "planned", None
-    return "failed", Refusal(host.name, "was left without a result when the run ended", f"provision show {run.id}")
+    return "failed", Refusal(host.name, "was left without a result when the run ended", _show(run))
 
 
 def _unproved(run: _Run, host: _Host) -> Refusal | None:
     """A skipped check counts like a failed one, and where none ran nothing is proved."""
     if unchecked := _unchecked(run, host):
-        return Refusal(host.name, f"is not proved: no check ran{unchecked}", f"provision show {run.id}")
+        return Refusal(host.name, f"is not proved: no check ran{unchecked}", _show(run))
     open_checks = sum(check.state != "passed" for check in host.checks)
     if not open_checks:
         return None
@@ -208,7 +209,7 @@ def _failed_task(run: _Run, host: _Host) -> Refusal | None:
     if task is None:
         return None
     fact = f"failed in {_place(task)}: {task.message or 'no message'}"
-    return Refusal(host.name, fact, f"provision show {run.id}")
+    return Refusal(host.name, fact, _show(run))
 
 
 def _unreachable(run: _Run, host: _Host) -> Refusal | None:
@@ -242,17 +243,25 @@ def _next_steps(run: _Run, outcomes: tuple[HostOutcome, ...]) -> list[str]:
     names: dict[HostState, list[str]] = {}
     for outcome in outcomes:
         names.setdefault(outcome.state, []).append(outcome.host)
-    steps = [f"see every task and its message: provision show {run.id}"] if "failed" in names else []
-    if when := _when_to_run_again(run, names):
-        steps.append(f"run again {', and '.join(when)}: {_again(run)}")
+    steps = [f"see every task and its message: {_show(run)}"] if "failed" in names else []
+    if DECLINED in run.refused:
+        return [*steps, f"look closer: {_command(run, 'plan', *run.hosts)} -v"]
+    short = [outcome.host for outcome in outcomes if outcome.plan and outcome.plan.shortfalls]
+    small = [name for name in short if name in names.get("refused", ())]  # planned, and refused for nothing else
+    accept = " --accept-hardware" if short and "--accept-hardware" not in _argv(run) else ""
+    if when := _when_to_run_again(run, names, small):
+        steps.append(f"run again {', and '.join(when)}: {_again(run)}{accept if small else ''}")
+    if "unproved" in names and run.verb == "verify":
+        steps.append(f"make it so: {_command(run, 'apply', *names['unproved'])}")
     if "unproved" in names:
         steps.append(f"when it is mended, prove it: {_command(run, 'verify', *names['unproved'])}")
     if due := [outcome.host for outcome in outcomes if _reboot_due(outcome)]:
         steps.append(f"{' and '.join(due)} must reboot; when it suits: {_command(run, 'apply', *due)} --reboot allow")
-    if "planned" in names and not when:
-        short = any(outcome.plan and outcome.plan.shortfalls for outcome in outcomes)
-        accept = " --accept-hardware" if short and "--accept-hardware" not in _argv(run) else ""
+    foretold_nothing = all(outcome.tasks and not outcome.changed for outcome in outcomes if outcome.state == "planned")
+    if "planned" in names and not when and not foretold_nothing:
         steps.append(f"make it so: {_command(run, 'apply', *names['planned'])}{accept}")
+    if run.verb == "apply" and set(names) == {"converged"}:
+        steps.append(f"prove it at any time: {_command(run, 'verify', *names['converged'])}")
     return steps
 
 
@@ -261,10 +270,12 @@ def _reboot_due(outcome: HostOutcome) -> bool:
     return any(task.task == REBOOT_LEFT and task.state == "ok" for task in outcome.tasks)
 
 
-def _when_to_run_again(run: _Run, names: dict[HostState, list[str]]) -> list[str]:
+def _when_to_run_again(run: _Run, names: dict[HostState, list[str]], small: list[str]) -> list[str]:
     when = []
-    if run.refused or "refused" in names:
+    if run.refused or set(names.get("refused", ())) - set(small):
         when.append("when the input is mended")
+    if small:
+        when.append(f"if less hardware is meant for {' and '.join(small)}")
     if "failed" in names:
         when.append("when it is mended")
     if "unreachable" in names:
@@ -273,7 +284,18 @@ def _when_to_run_again(run: _Run, names: dict[HostState, list[str]]) -> list[str
 
 
 def _argv(run: _Run) -> tuple[str, ...]:
-    return redact_argv(run.started.argv) if run.started else ()
+    """The run's words without any option that held a secret: its mark, pasted, would become the value."""
+    kept: list[str] = []
+    for word in redact_argv(run.started.argv) if run.started else ():
+        if MARK not in word:
+            kept.append(word)
+        elif kept and kept[-1].startswith("--") and not word.startswith("-"):
+            kept.pop()
+    return tuple(kept)
+
+
+def _show(run: _Run) -> str:
+    return f"provision show {run.id} -v"
 
 
 def _again(run: _Run, *hosts: str) -> str:

@@ -90,8 +90,10 @@ def _tasks(page: Page, outcome: HostOutcome, report: Report, *, verbose: bool) -
     for task in shown:
         style = {"changed": YELLOW, "failed": RED, "unreachable": RED}.get(task.state, "")
         word = "would change" if report.check_mode and task.state == "changed" else task.state
-        page.line((f"{word:<12}  ", style), f"{task.role}: {task.task}  ", (duration(task.seconds), DIM), indent=2)
-        if verbose and task.message:
+        name = f"{task.role}: {task.task}" if task.role else task.task
+        page.line((f"{word:<12}  ", style), f"{name}  ", (duration(task.seconds), DIM), indent=2)
+        # A task of no role is our own preparation: what it says in check mode is meant for the reader.
+        if task.message and (verbose or not task.role):
             page.paragraph(task.message, indent=4)
         if task.diff:
             page.paragraph(task.diff, indent=4)

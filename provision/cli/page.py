@@ -11,7 +11,7 @@ BOLD, DIM, GREEN, YELLOW, RED = "1", "2", "32", "33", "31"
 
 # Whole terminal escapes (CSI, OSC), then whatever else of C0 without tab and newline, DEL and C1.
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_WIDEST = 44
+_WIDEST = 52  # a fingerprint of a key has 50
 
 Segment = str | tuple[str, str]
 

@@ -127,7 +127,8 @@ class Progress:
         line.doing, line.since, line.expected = doing, time.monotonic(), expected
 
     def _task_started(self, line: Line, event: TaskStarted) -> None:
-        self._now(line, f"{event.role}: {event.task}", self.expect(event.role, event.task))
+        doing = f"{event.role}: {event.task}" if event.role else event.task
+        self._now(line, doing, self.expect(event.role, event.task))
         if self._roles.get(event.host) != event.role and event.role:
             self._roles[event.host] = event.role
             self._plain(event.host, f"role {event.role}")

@@ -10,6 +10,7 @@ from typing import Any
 from provision import codec
 from provision.cli import hosttext
 from provision.cli.page import BOLD, DIM, GREEN, RED, YELLOW, Page, Segment
+from provision.fold import DECLINED
 from provision.redact import redact_data
 from provision.report import HostOutcome, Report
 
@@ -44,8 +45,11 @@ STYLES = {
 }  # fmt: skip
 
 
-def text(report: Report, *, color: bool = False, verbose: bool = False) -> str:
-    """The report as lines; `verbose` adds every task, check and setting. Colour is ANSI, and only when asked for."""
+def text(report: Report, *, color: bool = False, verbose: bool = False, verdict: bool = True) -> str:
+    """The report as lines; `verbose` adds every task, check and setting. Colour is ANSI, and only when asked for.
+
+    Without `verdict` the closing line is left out: what is about to be done has no exit code yet.
+    """
     page = Page(color=color)
     if report.hosts or report.run:
         page.line((_headline(report), BOLD))
@@ -64,7 +68,7 @@ def text(report: Report, *, color: bool = False, verbose: bool = False) -> str:
         page.line(("next", BOLD))
         for step in report.next_steps:
             page.line(step, indent=2)
-    if report.exit_code or report.hosts:
+    if verdict and (report.exit_code or report.hosts):
         page.gap()
         page.line((f"exit {report.exit_code}: {_meaning(report)}", GREEN if report.exit_code == 0 else RED))
     return str(page)
@@ -138,6 +142,8 @@ def _meaning(report: Report) -> str:
         return "foretold; nothing was changed"
     if report.exit_code == 0 and report.hosts and all(outcome.state == "planned" for outcome in report.hosts):
         return "planned; nothing was changed"
+    if DECLINED in report.refusals:
+        return "declined; nothing was touched"
     if report.exit_code == 2 and not any(outcome.tasks for outcome in report.hosts):
         return "the input is wrong; nothing was touched"
     if report.exit_code == 1 and not report.hosts:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from provision.engine.checks import check
 from provision.engine.converge import ConvergeOptions, converge
 from provision.events import HostUnreachable, InputRejected, TaskFinished
-from provision.fold import preview
+from provision.fold import DECLINED, preview
 from provision.model import Refusal
 from provision.operations.look import Planned, look_and_plan
 from provision.operations.request import Request, read_request
@@ -43,8 +43,7 @@ def apply_hosts(
         if not planned or any(isinstance(event, InputRejected) for event in run.events):
             return
         if confirm and not confirm(preview(run.events)):
-            refusal = Refusal("apply", "was declined, nothing was touched", "look closer with: provision plan -v")
-            run.emit(InputRejected(run.id, (refusal,)))
+            run.emit(InputRejected(run.id, (DECLINED,)))
             return
         with run.phase("act"):
             converge(run.workspace, planned, _converge_options(request, options), run.emit)
@@ -61,17 +60,11 @@ def _demand_documented_hardware(run: Run, request: Request, planned: Mapping[str
     if request.accept_hardware:
         return
     for name, host in planned.items():
-        refusals = tuple(
-            Refusal(
-                f"host {name}",
-                f"has less than tier {host.plan.tier} documents: {short.subject}: {short.documented} documented, "
-                f"{short.found} found",
-                "if that is meant, add --accept-hardware; or choose another tier: provision tiers",
-            )
-            for short in host.plan.shortfalls
-        )
-        if refusals:
-            run.emit(InputRejected(run.id, refusals, name))
+        if host.plan.shortfalls:
+            lacks = "; ".join(f"{lack.subject}: {lack.documented}, found {lack.found}" for lack in host.plan.shortfalls)
+            fact = f"has less than tier {host.plan.tier} documents: {lacks}"
+            hint = "if that is meant, add --accept-hardware; or choose another tier: provision tiers"
+            run.emit(InputRejected(run.id, (Refusal(name, fact, hint),), name))
 
 
 def _converge_options(request: Request, options: ApplyOptions) -> ConvergeOptions:

@@ -71,12 +71,16 @@ def _locale() -> Finding:
 
 def _state() -> Finding:
     home = state_home()
-    there = next(path for path in (home, *home.parents) if path.exists())
-    if not os.access(there, os.W_OK):
-        return _finding("state", "limited", f"{there} is not writable: no history", f"chown {os.getuid()} {there}")
-    free = shutil.disk_usage(there).free
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "set XDG_STATE_HOME to a folder of yours"
+        return _finding("state", "limited", f"{home} cannot be created: {error.strerror}; no history", remedy)
+    if not os.access(home, os.W_OK):
+        return _finding("state", "limited", f"{home} is not writable: no history", f"chown {os.getuid()} {home}")
+    free = shutil.disk_usage(home).free
     if free < FREE_BYTES:
-        return _finding("state", "bad", f"{free // 2**20} MiB free at {there}", "free some room there")
+        return _finding("state", "bad", f"{free // 2**20} MiB free at {home}", "free some room there")
     return _finding("state", "good", f"{home}, {free // 2**30} GiB free")
 
 

@@ -70,15 +70,14 @@ def conduct(verb: Verb, request: Request, given: Input, watcher: Watcher, work: 
     ledger = Ledger.open()
     ledger.hide(*hidden)
     names = tuple(host.name for host in given.hosts)
-    run_id = ledger.begin(verb.name, names, request.tier, request.argv)
+    tier = request.tier or ", ".join(sorted({tier.name for tier in given.tiers.values()}))
+    run_id = ledger.begin(verb.name, names, tier, request.argv)
     watcher.expect = ledger.expected
     interrupted = False
     with Workspace(given.hosts, ledger.artifacts(run_id), run_id) as workspace:
         workspace.hide(*hidden)
         run = Run(run_id, workspace, ledger, watcher)
-        run.emit(
-            RunStarted(run_id, verb.name, names, time.time(), request.tier, verb.check_mode, request.argv, verb.proves)
-        )
+        run.emit(RunStarted(run_id, verb.name, names, time.time(), tier, verb.check_mode, request.argv, verb.proves))
         with _terminated_as_interrupted():
             try:
                 work(run)

@@ -20,9 +20,13 @@ VERDICTS = {
     "all_ok": (0, ["converged"]),
     "changed": (0, ["converged"]),
     "check_mode": (0, ["planned"]),
+    "check_mode_nothing_to_do": (0, ["planned"]),
+    "check_mode_without_python": (0, ["planned"]),
     "dead_controller": (130, ["interrupted"]),
+    "declined": (2, ["refused"]),
     "failed_and_unreachable": (1, ["failed", "unreachable", "converged"]),
     "failed_task": (1, ["failed"]),
+    "hardware_too_small": (2, ["refused"]),
     "interrupted": (130, ["interrupted", "failed"]),
     "left_without_result": (1, ["failed"]),
     "next_steps_given": (0, ["verified"]),
@@ -39,6 +43,7 @@ VERDICTS = {
     "unreachable": (3, ["unreachable"]),
     "reboot_due": (0, ["converged"]),
     "verified": (0, ["verified"]),
+    "verify_unproved": (4, ["unproved"]),
     "verify_without_checks": (4, ["unproved"]),
 }
 

@@ -72,7 +72,7 @@ def test_tables_align_and_a_wide_cell_pushes_its_own_row_only() -> None:
     page = Page(color=False)
     page.table([("a", "b"), ("x" * 60, "c"), ("aaa", "d")], head=("one", "two"))
     lines = str(page).splitlines()
-    assert lines[0] == "one" + " " * 43 + "two"
+    assert lines[0] == "one" + " " * 51 + "two"
     assert lines[2] == "x" * 60 + "  c"
     assert lines[3].index("d") == lines[0].index("two")
 
@@ -138,6 +138,7 @@ def test_preview_shows_the_plan_before_the_question() -> None:
     assert report.exit_code == 0
     assert report.next_steps == ()
     assert "there is no second disk" in text(report)
+    assert text(report, verdict=False) == text(report).removesuffix("\nexit 0: planned; nothing was changed\n")
 
 
 def test_a_stream_cut_anywhere_is_never_a_success() -> None:
@@ -152,7 +153,7 @@ def test_again_is_the_same_command_and_make_it_so_is_not_a_check() -> None:
     argv = ("apply", "--check", "--output", "json", "--set=a b", "-i", "inv", "--reboot", "allow", "h")
     events: list[Event] = [
         RunStarted("r", "apply", ("h",), 1.0, None, True, argv),
-        TaskFinished("r", "h", "base", "t", "ok", 1.0),
+        TaskFinished("r", "h", "base", "t", "changed", 1.0),
     ]
     assert fold([*events, RunFinished("r", 2.0)]).next_steps == (
         "make it so: provision apply '--set=a b' -i inv --reboot allow h",
