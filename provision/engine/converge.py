@@ -65,6 +65,9 @@ def converge(
     able = {name: target for name, target in targets.items() if not _blind(workspace, target, options, emit)}
     if not able:
         return
+    for target in able.values():
+        if brought := target.found.brought:
+            emit(_bringing_python(workspace, target.found, f"installed {' and '.join(brought)}"))
     workspace.hide(options.vault_password)
     listener = _Listener(workspace, able, options.diff, emit)
     with contextlib.ExitStack() as stack:
@@ -149,9 +152,14 @@ def _blind(workspace: Workspace, target: Target, options: ConvergeOptions, emit:
     if not (options.check and missing):
         return False
     message = f"would install {' and '.join(missing)}; what follows can be foretold once they are there"
-    name = target.found.host.name
-    emit(TaskFinished(workspace.run, name, "", "Bring Python, which every other task needs", "changed", 0.0, message))
+    emit(_bringing_python(workspace, target.found, message))
     return True
+
+
+def _bringing_python(workspace: Workspace, found: Found, message: str) -> TaskFinished:
+    """The one task that is not Ansible's: preflight did it, or would."""
+    task = "Bring Python, which every other task needs"
+    return TaskFinished(workspace.run, found.host.name, "", task, "changed", found.seconds, message)
 
 
 def _command(

@@ -34,7 +34,10 @@ class Requirements:
 
 @dataclass(frozen=True)
 class Found:
-    """A host that can be worked on. `missing` are packages Ansible needs there and that are not installed."""
+    """A host that can be worked on.
+
+    `missing` are packages Ansible needs there and that are not installed, `brought` those that preflight installed.
+    """
 
     host: Host
     user: str
@@ -44,6 +47,7 @@ class Found:
     missing: tuple[str, ...]
     seconds: float
     password: str | None = field(default=None, repr=False)  # for sudo, where it asks
+    brought: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,9 @@ def _install_python(workspace: Workspace, found: Found, requirements: Requiremen
     workspace.log(f"{found.host.name}: installing {packages}: code {answer.code}\n{answer.out}\n{answer.err}")
     if answer.code == 0:
         again = _look(workspace, found.host, requirements, found.password)
-        return replace(again, seconds=found.seconds + answer.seconds) if isinstance(again, Found) else again
+        if isinstance(again, Unfit):
+            return again
+        return replace(again, seconds=found.seconds + answer.seconds, brought=found.missing)
     if answer.code == ssh.SSH_FAILED:
         trouble = ssh.explain(workspace, found.host, answer)
         return Unfit(found.host, (trouble.refusal,), trouble.unreachable)

@@ -63,3 +63,4 @@ def test_a_box_without_python_gets_it_first(new_target: Callable[..., Target]) -
     assert "python3" not in bare.sh("ls /usr/bin")
     answer = bare.apply("--only", "base")
     assert answer.code == 0, answer.out[-3000:] + answer.err[-2000:]
+    assert changed_tasks(answer, "bare") > changed_tasks(foretold, "bare")

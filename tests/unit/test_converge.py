@@ -181,6 +181,19 @@ def test_check_mode_without_python_foretells_no_more_than_it_can(play: Play) -> 
     )
 
 
+def test_the_python_that_preflight_brought_is_told_as_a_task(play: Play) -> None:
+    fresh = Target(found=replace(FOUND, brought=("python3", "python3-apt")))
+    playbook = play.folder / "play.yml"
+    playbook.write_text(f"{HEAD}    - name: Go on\n      ansible.builtin.ping:\n", encoding="utf-8")
+    with Workspace([FOUND.host], play.kept, "r1") as workspace:
+        converge(workspace, {"box": fresh}, ConvergeOptions(playbook=playbook), play.events.append)
+    told = [(event.task, event.state) for event in play.events if isinstance(event, TaskFinished)]
+    assert told == [("Bring Python, which every other task needs", "changed"), ("Go on", "ok")]
+    (first, *_) = play.events
+    assert isinstance(first, TaskFinished)
+    assert first.message == "installed python3 and python3-apt"
+
+
 @pytest.mark.parametrize(
     ("transport", "fact", "hint"),
     [
