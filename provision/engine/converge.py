@@ -27,6 +27,8 @@ from provision.errors import refuse
 from provision.events import Event, TaskFinished
 from provision.model import HostPlan, Refusal
 
+_PLANS = "plans.json"
+
 
 class Target(Protocol):
     """A host that preflight found fit, and what it should become."""
@@ -94,6 +96,9 @@ class _Listener:
 
     def hear(self, event: dict[str, Any]) -> bool:
         """The runner's callback. False: the runner need not keep the event in a file."""
+        if event.get("event") == "playbook_on_start":
+            # Ansible has read it. Vaulted settings are in clear there, and a controller that is killed removes nothing.
+            (self._workspace.runtime / _PLANS).unlink(missing_ok=True)
         if event.get("event") in ("verbose", "error", "warning", "deprecated"):
             self._workspace.log(str(event.get("stdout") or ""))
         self.tell(lambda: self.narrator.take({**event, "at": time.time()}))
@@ -199,7 +204,7 @@ def _inventory(workspace: Workspace, targets: Mapping[str, Target], options: Con
         plan = {"provision_plan": codec.to_data(target.plan), "provision_reboot": options.reboot}
         # Naming the interpreter saves Ansible a round trip to search for one.
         hosts[name] = {**plan, "ansible_python_interpreter": target.found.python}
-    path = workspace.runtime / "plans.json"
+    path = workspace.runtime / _PLANS
     path.touch(mode=0o600)
     path.write_text(json.dumps({"all": {"hosts": hosts}}), encoding="utf-8")
     return path

@@ -162,11 +162,16 @@ def _private(path: str, flags: int) -> int:
 
 
 def _runtime_dir() -> Path:
-    """A fresh 0700 directory whose path is short enough for sockets."""
-    wanted = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108  mkdtemp makes it safe
-    for base in wanted:
-        if base and len(base) + len("/provision-12345678") <= _LONGEST_SOCKET_DIR and os.access(base, os.W_OK):
-            _sweep(Path(base))
+    """A fresh 0700 directory whose path is short enough for sockets, in memory where there is such a place.
+
+    What a controller that is killed leaves behind lies there until the next run sweeps it, or this machine goes down.
+    """
+    wanted = [os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm", tempfile.gettempdir(), "/tmp"]  # noqa: S108  mkdtemp makes it safe
+    fit = [base for base in wanted if base and len(base) + len("/provision-12345678") <= _LONGEST_SOCKET_DIR]
+    for base in fit:
+        if os.access(base, os.W_OK | os.X_OK):
+            for place in fit:
+                _sweep(Path(place))
             made = Path(tempfile.mkdtemp(prefix="provision-", dir=base))
             (made / _OWNER).write_text(str(os.getpid()), encoding="utf-8")
             return made

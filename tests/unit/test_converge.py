@@ -77,6 +77,19 @@ def test_the_plan_reaches_ansible_and_the_tasks_are_told(play: Play) -> None:
     assert not play.runtime.exists()
 
 
+def test_the_plans_are_gone_before_the_first_task(play: Play) -> None:
+    left: list[Path] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, TaskStarted) and play.runtime:
+            left.extend(path for path in play.runtime.rglob("*") if path.is_file() and "hello" in path.read_text())
+        play.events.append(event)
+
+    tasks = play.run("- name: Greet\n  ansible.builtin.command: echo {{ provision_plan.settings.greeting }}", emit=look)
+    assert [(task.task, task.state) for task in tasks] == [("Greet", "changed")]
+    assert left == []
+
+
 def test_check_mode_and_diff_are_passed_on(play: Play) -> None:
     written = play.folder / "written"
     copy = f"- name: Write\n  ansible.builtin.copy:\n    content: new\n    dest: {written}\n    mode: '0600'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
@@ -128,6 +129,15 @@ def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path, monkeypatch
         with Workspace([Host("box")]):
             assert not dead.exists()
             assert living.runtime.exists()
+
+
+def test_a_runs_secrets_lie_in_memory_where_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    with Workspace([Host("box")]) as workspace:
+        assert workspace.runtime.parent == Path("/dev/shm")
+    monkeypatch.setattr(os, "access", lambda path, _: path != "/dev/shm")
+    with Workspace([Host("box")]) as workspace:
+        assert workspace.runtime.parent == Path(tempfile.gettempdir())
 
 
 def test_a_long_temporary_directory_is_no_place_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
