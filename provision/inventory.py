@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,26 @@ def parse_target(text: str) -> Host:
     return Host(name=name, port=port, user=user or None)
 
 
+@dataclass(frozen=True)
+class Inventory:
+    """The hosts whose variables could be evaluated, and what is wrong with the variables of any host."""
+
+    hosts: tuple[Host, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+
 def read_inventory(
     sources: Sequence[Path | str],
     limit: str | None = None,
     vault_files: Sequence[Path] = (),
     vault_password: str | None = None,
-) -> tuple[Host, ...]:
+) -> Inventory:
     """The hosts of inventories (files, directories, scripts, `a,b,`), narrowed by an Ansible pattern.
 
     Vaults are opened and templates evaluated, as far as this is possible before a host is looked at.
 
     Raises:
-        ProvisionError: missing and broken files (with their lines), a limit that matches nothing, unusable variables.
+        ProvisionError: missing and broken files (with their lines), a limit that matches nothing.
     """
     faults = [refusal for source in sources for refusal in _check(str(source))]
     if faults:
@@ -79,10 +88,13 @@ def read_inventory(
         raise _told(answer["error"], answer["stderr"], sources, answer["known"])
     if not answer["hosts"]:
         raise refuse(f"inventory {_names(sources)}", "names no host", "add one, or choose others")
-    hosts = [_host(name, found, faults) for name, found in answer["hosts"].items()]
-    if faults:
-        raise ProvisionError(faults)
-    return tuple(hosts)
+    hosts = []
+    for name, found in answer["hosts"].items():
+        unknown = list(_unevaluated(name, found["unevaluated"]))
+        faults += unknown
+        host = _host(name, found["variables"], faults)
+        hosts += [] if unknown else [host]
+    return Inventory(tuple(hosts), tuple(faults))
 
 
 def _name_and_port(subject: str, text: str) -> tuple[str, int | None]:
@@ -189,15 +201,17 @@ def _plain(fact: str) -> str:
     return re.sub(r"<class '[\w.]*_AnsibleTagged(\w+)'>", lambda found: found[1].lower(), fact)
 
 
-def _host(name: str, found: Mapping[str, Any], faults: list[Refusal]) -> Host:
-    """One host with its variables; those that could not be evaluated matter where provision reads them itself."""
-    variables: dict[str, Any] = found["variables"]
+def _unevaluated(name: str, found: Mapping[str, str]) -> Iterator[Refusal]:
+    """What could not be evaluated among the variables that provision reads itself; somebody's own do not matter."""
     settings = load_registry().settings
-    for key, why in found["unevaluated"].items():
+    for key, why in found.items():
         if key in settings or key == "tier" or key.startswith("ansible_"):
             vault = "vault" in why or "decrypt" in why
             hint = _vault_hint(why) if vault else "write the value itself; the host has not been looked at yet"
-            faults.append(Refusal(f"inventory {name} {key}", f"cannot be evaluated: {why}", hint))
+            yield Refusal(f"inventory {name} {key}", f"cannot be evaluated: {why}", hint)
+
+
+def _host(name: str, variables: Mapping[str, Any], faults: list[Refusal]) -> Host:
     faults += refusals(missing_files(variables), lambda _: f"inventory {name}")
     port = variables.get("ansible_port", variables.get("ansible_ssh_port"))
     if port is not None and not re.fullmatch(r"[0-9]{1,5}", str(port)):

@@ -79,17 +79,18 @@ def resolve(
 
 
 def check(
-    host: str, tier: Tier, layers: Sequence[Layer], catalog: Catalog, choice: RoleChoice = RoleChoice()
+    host: str, tier: Tier | None, layers: Sequence[Layer], catalog: Catalog, choice: RoleChoice = RoleChoice()
 ) -> list[Refusal]:
-    """Every fault of the input that shows before the host is looked at."""
+    """Every fault of the input that shows before the host is looked at; without a tier, those of single values."""
     refusals: list[Refusal] = []
     try:
-        choose_roles(tier, choice)
+        if tier:
+            choose_roles(tier, choice)
     except ProvisionError as error:
         refusals += error.refusals
     for source, values in layers:
         refusals += catalog.settings.validate(catalog.settings.known(values), _label(host, source))
-    if not refusals:
+    if tier and not refusals:
         every: dict[str, Decision] = {}
         for source, values in ((f"tier {tier.name}", tier.settings), *layers):
             every |= {name: Decision(value, "", source) for name, value in catalog.settings.known(values).items()}
@@ -208,9 +209,11 @@ def _reasons(
     because = "what --only and --skip leave of the tier's" if narrowed else "the tier's"
     yield Reason("roles", ", ".join(roles), because, "--only/--skip" if narrowed else f"tier {tier.name}")
     for name, decision in decided.items():
-        if decision.source != "catalogue":
-            secret = catalog.settings.settings[name].secret
-            yield Reason(name, "(secret)" if secret else show(decision.value), decision.because, decision.source)
+        setting = catalog.settings.settings[name]
+        if decision.source != "catalogue" and setting.role in roles:
+            yield Reason(
+                name, "(secret)" if setting.secret else show(decision.value), decision.because, decision.source
+            )
 
 
 def _label(host: str, source: str) -> str:

@@ -13,7 +13,7 @@ from provision.errors import ProvisionError, refuse
 from provision.model import Refusal, Tier
 from provision.nearest import did_you_mean
 from provision.schema import Fault, faults, refusals
-from provision.settings import Registry, load_registry, missing_files
+from provision.settings import Registry, deep_merge, load_registry, missing_files
 from provision.yamlfile import Document, read_yaml
 
 _SUFFIXES = (".yml", ".yaml")
@@ -31,14 +31,16 @@ def load_tier(name_or_path: str) -> Tier:
     Raises:
         ProvisionError: unknown name (with the nearest one), or every fault of the file and of those it extends.
     """
-    chain = _chain(name_or_path)
-    told = [refusal for document in chain for refusal in _check(document)]
-    if told:
-        raise ProvisionError(told)
+    chain, told = _chain(name_or_path)
+    told += [refusal for document in chain for refusal in _check(document)]
     registry = load_registry()
     merged: dict[str, Any] = {}
-    for document in reversed(chain):
-        merged = _over(merged, document.data, registry)
+    if not told:
+        for document in reversed(chain):
+            merged = _over(merged, document.data, registry)
+        told = refusals(faults(_schema(), merged), chain[0].place)  # what they leave out only shows in the whole
+    if told:
+        raise ProvisionError(told)
     return Tier(
         name=chain[0].path.stem,
         title=merged["title"],
@@ -70,22 +72,30 @@ def _find(name: str, base: Path) -> Path:
     return _directory() / f"{name}.yml"
 
 
-def _chain(name: str) -> list[Document]:
-    """The tier's own document, then each one it extends."""
+def _chain(name: str) -> tuple[list[Document], list[Refusal]]:
+    """The tier's own document, then each one it extends, as far as they can be read, and why not further."""
     chain = [read_yaml(_find(name, Path()))]
-    while isinstance(chain[-1].data, dict) and isinstance(parent := chain[-1].data.get("extends"), str):
-        child = chain[-1]
-        subject = f"{child.place(('extends',))} extends"
-        try:
-            path = _find(parent, child.path.parent)
-        except ProvisionError as error:
-            raise ProvisionError([Refusal(subject, str(error), error.refusals[0].hint)]) from error
-        if not path.exists():
-            raise refuse(subject, f"{parent}, which does not exist", "check the path; it is relative to the file")
-        if path.resolve() in [document.path.resolve() for document in chain]:
-            raise refuse(subject, f"{parent}, which extends it", "break the circle")
-        chain.append(read_yaml(path))
-    return chain
+    try:
+        while isinstance(chain[-1].data, dict) and isinstance(parent := chain[-1].data.get("extends"), str):
+            chain.append(read_yaml(_parent(parent, chain)))
+    except ProvisionError as error:
+        return chain, list(error.refusals)
+    return chain, []
+
+
+def _parent(name: str, chain: Sequence[Document]) -> Path:
+    """The file that the last document extends."""
+    child = chain[-1]
+    subject = f"{child.place(('extends',))} extends"
+    try:
+        path = _find(name, child.path.parent)
+    except ProvisionError as error:
+        raise refuse(subject, str(error), error.refusals[0].hint) from error
+    if not path.exists():
+        raise refuse(subject, f"{name}, which does not exist", "check the path; it is relative to the file")
+    if path.resolve() in [document.path.resolve() for document in chain]:
+        raise refuse(subject, f"{name}, which extends it", "break the circle")
+    return path
 
 
 @functools.cache
@@ -119,8 +129,8 @@ def _unknown_roles(roles: Sequence[Any], known: Sequence[str]) -> list[Fault]:
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
     """A tier's file over the one it extends: two mappings key by key, settings as layers, the rest whole."""
-    merged = {**below, **above}
+    merged = {key: value for key, value in {**below, **above}.items() if key != "extends"}
     for key in ("hardware", "not_managed_yet"):
-        merged[key] = {**below.get(key, {}), **above.get(key, {})}
+        merged[key] = deep_merge(below.get(key, {}), above.get(key, {}))
     merged["settings"] = registry.over(below.get("settings", {}), above.get("settings", {}))
     return merged

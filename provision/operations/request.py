@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from provision.catalog import Catalog, load_catalog, load_tier
 from provision.errors import ProvisionError
-from provision.inventory import parse_target, read_inventory
+from provision.inventory import Inventory, parse_target, read_inventory
 from provision.model import Host, Refusal, Tier
 from provision.resolve import Layer, RoleChoice, check
 from provision.settings import parse_set
@@ -45,6 +45,7 @@ class Request:
     transport: str = "ssh"
     secrets: Secrets = Secrets()
     argv: tuple[str, ...] = ()  # the command line after `provision`, kept so that the report can offer it again
+    faults: tuple[Refusal, ...] = ()  # what the caller found wrong, to be told with all the rest
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,14 @@ def read_request(request: Request) -> Input:
         ProvisionError: every fault of the input at once.
     """
     faults = Faults()
+    faults.add(request.faults)
     catalog = load_catalog()
     nothing: dict[str, Any] = {}
     sets = faults.take(lambda: parse_set(request.sets, catalog.settings), nothing)
     hosts = _hosts(request, faults)
     given = Input(hosts, _tiers(request, hosts, faults), sets, catalog, RoleChoice(request.only, request.skip))
     for host in hosts:
-        if host.name in given.tiers:
-            faults.add(check(host.name, given.tiers[host.name], given.layers(host), catalog, given.choice))
+        faults.add(check(host.name, given.tiers.get(host.name), given.layers(host), catalog, given.choice))
     faults.end()
     return given
 
@@ -123,9 +124,12 @@ def _hosts(request: Request, faults: Faults) -> tuple[Host, ...]:
     if request.inventories:  # a HOST chooses from them, so that no call reaches more hosts than it names
         pattern = ",".join(request.targets) or request.limit
         secrets = request.secrets
-        hosts += faults.take(
-            lambda: read_inventory(request.inventories, pattern, secrets.vault_files, secrets.vault_password), ()
+        inventory = faults.take(
+            lambda: read_inventory(request.inventories, pattern, secrets.vault_files, secrets.vault_password),
+            Inventory(),
         )
+        faults.add(inventory.refusals)
+        hosts += inventory.hosts
     else:
         for target in request.targets:
             hosts += faults.take(lambda target=target: (parse_target(target),), ())  # type: ignore[misc]

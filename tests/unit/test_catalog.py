@@ -244,6 +244,22 @@ def test_what_a_tier_that_extends_nothing_must_say(tmp_path: Path) -> None:
     ]
 
 
+def test_hardware_is_overridden_key_by_key(tmp_path: Path) -> None:
+    (tmp_path / "mine.yml").write_text("extends: budget\nhardware: {gpus: {min: 0}, network: {or_wifi: true}}\n")
+    hardware, budget = load_tier(str(tmp_path / "mine.yml")).hardware, load_tier("budget").hardware
+    assert hardware == {
+        **budget, "gpus": {**budget["gpus"], "min": 0}, "network": {**budget["network"], "or_wifi": True},
+    }  # fmt: skip
+
+
+def test_what_a_tier_and_those_it_extends_all_leave_out_is_told(tmp_path: Path) -> None:
+    (tmp_path / "base.yml").write_text("title: a\nsummary: b\nhardware: {}\nroles: [base]\n")
+    assert refusals("extends: ./base.yml\nhardware:\n  gpus: {min: 0}\n", tmp_path) == [
+        ("mine.yml:3 hardware.gpus", "lacks max", "add max"),
+        ("mine.yml:3 hardware.gpus", "lacks models", "add models"),
+    ]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProvisionError) as caught:
         load_tier(str(tmp_path / "no.yml"))
