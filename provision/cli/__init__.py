@@ -6,6 +6,7 @@ Commands are imported when they are called, so that `provision --help` and compl
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 import traceback
 
@@ -83,6 +84,8 @@ def run() -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
+        if "--output=json" in sys.argv or ("--output", "json") in itertools.pairwise(sys.argv):
+            _show_usage_error(error)
         error.show()
         sys.exit(error.exit_code)
     except ProvisionError as error:  # a verb that failed before it had a report to show
@@ -98,6 +101,19 @@ def run() -> None:
     except Exception as error:  # noqa: BLE001  the last line of defence: a person reads one sentence, a developer the log
         click.echo(f"provision: internal error: {type(error).__name__}: {error}\n  {_keep_traceback()}", err=True)
         sys.exit(1)
+
+
+def _show_usage_error(error: click.ClickException) -> None:
+    """A wrong call as the same document as every other refusal, for the program that asked for one."""
+    from provision.cli.present import show
+    from provision.model import Refusal
+    from provision.report import Report
+
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "provision"
+    verb = command.partition(" ")[2] or "provision"
+    refusal = Refusal(command, f"was called wrongly: {error.format_message()}", f"{command} --help")
+    show(Report(verb, refusals=(refusal,)), "json")
 
 
 def _keep_traceback() -> str:

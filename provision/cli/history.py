@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from provision.cli.present import attempt, leave, output_option, write_junit
+from provision.cli.present import attempt, leave, output_option
 
 
 @click.command()
@@ -28,6 +28,4 @@ def show(run: str, junit: Path | None, verbose: bool, output: str) -> None:
     """Show one run again. RUN is its id, the beginning of one, or `last`."""
     from provision.operations.history import show_run
 
-    report = attempt("show", lambda: show_run(run))
-    write_junit(report, junit)
-    leave(report, output, verbose=verbose)
+    leave(attempt("show", lambda: show_run(run)), output, verbose=verbose, junit=junit)

@@ -134,11 +134,19 @@ def _request(given: dict[str, Any], *faults: Refusal) -> Request:
     """The request, with the faults that only the command line can know of."""
     from provision.operations.request import Request, Secrets
 
-    become, *nobody = _ask_secret(given.pop("ask_become_pass"), "sudo", "become")
+    asked = {"become": given.pop("ask_become_pass"), "vault": given.pop("ask_vault_pass")}
+    if not sys.stdin.isatty():
+        faults += tuple(
+            Refusal(f"--ask-{kind}-pass", "has no terminal to ask on", f"give --{kind}-password-file FILE")
+            for kind, wanted in asked.items()
+            if wanted
+        )
+        asked = {}
+    become = click.prompt("sudo password", hide_input=True, err=True) if asked.get("become") else None
     password_file = given.pop("become_password_file")
     if password_file and become is None:
         become = password_file.read_text(encoding="utf-8").rstrip("\n")
-    vault = _ask_secret(given.pop("ask_vault_pass"), "vault")
+    vault = click.prompt("vault password", hide_input=True, err=True) if asked.get("vault") else None
     secrets = Secrets(become_password=become, vault_password=vault, vault_files=tuple(given.pop("vault_files")))
     return Request(targets=given.pop("hosts"), secrets=secrets, argv=tuple(sys.argv[1:]), faults=faults, **given)
 
@@ -146,6 +154,6 @@ def _request(given: dict[str, Any], *faults: Refusal) -> Request:
 def _ask(report: Report) -> bool:
     from provision.cli.render import text
 
-    click.echo(text(report, color=colour_wanted(sys.stderr), verbose=False), err=True)
+    click.echo(text(report, color=colour_wanted(sys.stderr), verdict=False), err=True)
     count = len(report.hosts)
     return click.confirm(f"Apply this to {count} host{'s' if count != 1 else ''}?", err=True)

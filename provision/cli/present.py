@@ -10,8 +10,9 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from provision.errors import ProvisionError, refuse
-from provision.report import Report
+from provision.errors import ProvisionError
+from provision.model import Refusal
+from provision.report import EXIT_UNREACHABLE, HostOutcome, Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,9 +45,11 @@ def show(report: Report, output: str, *, verbose: bool = False) -> None:
         click.echo(render.text(report, color=colour_wanted(), verbose=verbose), nl=False)
 
 
-def leave(report: Report, output: str, *, verbose: bool = False) -> NoReturn:
-    """Print the report and exit with its code."""
+def leave(report: Report, output: str, *, verbose: bool = False, junit: Path | None = None) -> NoReturn:
+    """Print the report, write its checks as JUnit XML where a path was given, and exit with its code."""
     show(report, output, verbose=verbose)
+    if junit:
+        _write_junit(report, junit)
     sys.exit(report.exit_code)
 
 
@@ -55,18 +58,27 @@ def attempt(verb: str, operation: Callable[[], Report]) -> Report:
     try:
         return operation()
     except ProvisionError as error:
-        if error.exit_code != 2:
-            raise
-        return Report(verb=verb, refusals=error.refusals)
+        if error.exit_code != EXIT_UNREACHABLE:
+            return Report(verb, refusals=error.refusals)
+        lost = (HostOutcome(refusal.subject, "unreachable", failure=refusal) for refusal in error.refusals)
+        return Report(verb, hosts=tuple(lost))
 
 
-def write_junit(report: Report, path: Path | None) -> None:
-    """Write the checks of the report as JUnit XML, where a path was given."""
-    if path is None:
-        return
+def unwritable(path: Path | None) -> tuple[Refusal, ...]:
+    """Why nothing can be written to `--junit PATH`, for a verb that is about to work for what shall stand there."""
+    if path is None or os.access(path, os.W_OK):
+        return ()
+    if not os.access(path, os.F_OK) and os.access(f"{path.absolute().parent}/", os.W_OK):  # the slash: a file is none
+        return ()
+    return (Refusal(f"--junit {path}", "cannot be written", "give it a path in a folder that is there and yours"),)
+
+
+def _write_junit(report: Report, path: Path) -> None:
+    """The report was shown and its code stands, whatever becomes of the file."""
     from provision.cli.junit import junit
 
     try:
         path.write_text(junit(report), encoding="utf-8")
     except OSError as error:
-        raise refuse(str(path), f"could not be written: {error.strerror}", "give --junit another path") from error
+        if not set(unwritable(path)) & set(report.refusals):  # those were told already
+            click.echo(f"provision: --junit {path} could not be written: {error.strerror}", err=True)

@@ -1,0 +1,81 @@
+"""What every call answers, whatever becomes of it: its report on stdout, and the report's own exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from report_cases import CASES, SCHEMA, events_of, report_of
+
+from provision.cli.present import leave, unwritable
+from provision.cli.progress import Progress
+from provision.events import TaskStarted
+
+PROVISION = Path(sys.executable).parent / "provision"
+CASE = {case.name: case for case in CASES}
+
+
+def call(*argv: str, home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(PROVISION), *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        env={**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home)}, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "fact"),
+    [
+        (["trust", "nosuch.invalid", "-y"], 3, "does not resolve to an address"),
+        (["plan", "--nope"], 2, "was called wrongly: No such option '--nope'."),
+        (["plam"], 2, "was called wrongly: there is no command 'plam'; did you mean: provision plan"),
+        (["show", "nothing"], 2, "is not in the history"),
+    ],
+)
+def test_a_program_gets_its_document_from_every_call(argv: list[str], code: int, fact: str, tmp_path: Path) -> None:
+    done = call(*argv, "--output", "json", home=tmp_path)
+    document = json.loads(done.stdout)
+    Draft202012Validator(SCHEMA).validate(document)
+    told = [*document["refusals"], *(host["failure"] for host in document["hosts"])]
+    assert (done.returncode, document["exit_code"], [refusal["fact"] for refusal in told]) == (code, code, [fact])
+
+
+def test_a_junit_file_that_cannot_be_written_costs_neither_report_nor_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        leave(report_of(CASE["unproved"]), "text", junit=tmp_path / "nowhere" / "x.xml")
+    shown = capsys.readouterr()
+    assert left.value.code == 4
+    assert shown.out.endswith("exit 4: the proof disagrees\n")
+    assert shown.err.startswith(f"provision: --junit {tmp_path}/nowhere/x.xml could not be written: No such file")
+
+
+def test_a_junit_file_that_can_be_written_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.xml"
+    for _again in (1, 2):
+        assert unwritable(path) == ()
+        with pytest.raises(SystemExit):
+            leave(report_of(CASE["unproved"]), "text", junit=path)
+        assert path.read_text().startswith("<?xml")
+
+
+def test_doctor_says_where_no_history_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = call("doctor", "--output", "json", home=tmp_path / "file")
+    state = next(row for row in json.loads(done.stdout)["data"]["findings"] if row["name"] == "state")
+    fact = f"{tmp_path}/file/provision cannot be created: Not a directory; no history"
+    assert (state["state"], state["fact"]) == ("limited", fact)
+
+
+def test_a_task_of_no_role_is_shown_by_its_name_alone() -> None:
+    started = next(event for event in events_of(CASE["changed"]) if isinstance(event, TaskStarted))
+    progress = Progress()
+    progress.emit(TaskStarted("r", "h", "", "Leave the reboot", 0.0))
+    assert progress._lines["h"].doing == "Leave the reboot"
+    progress.emit(started)
+    assert progress._lines[started.host].doing == f"{started.role}: {started.task}"
