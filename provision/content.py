@@ -9,8 +9,8 @@ _ROOT = _PACKAGE / "_content" if (_PACKAGE / "_content").is_dir() else _PACKAGE.
 
 
 def roles_dir() -> Path:
-    """The directory to give Ansible as roles path."""
-    return _ROOT / "roles"
+    """The directory to give Ansible as roles path; in a checkout a link beside the playbooks leads to it."""
+    return (playbooks_dir() / "roles").resolve()
 
 
 def playbooks_dir() -> Path:
