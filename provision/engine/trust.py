@@ -75,8 +75,8 @@ def fetch_host_key(host: Host, user_config: Path | None = None) -> HostKey:
                 child.terminate()
 
 
-def remember(host: Host, key: HostKey, *, replace: bool = False, user_config: Path | None = None) -> Path:
-    """Write the key into the known_hosts that ssh reads for this host, and return that file.
+def remember(host: Host, key: HostKey, *, replace: bool = False, user_config: Path | None = None) -> tuple[Path, bool]:
+    """Write the key into the known_hosts that ssh reads for this host; return that file, and whether it is new there.
 
     Raises:
         ProvisionError: where another key is known already and `replace` is not given.
@@ -86,7 +86,7 @@ def remember(host: Host, key: HostKey, *, replace: bool = False, user_config: Pa
     lines = place.file.read_text(encoding="utf-8").splitlines() if place.file.exists() else []
     mine = {number: entry for number, line in enumerate(lines) if (entry := _entry(line, place.name))}
     if any((entry[0], entry[1]) == (key.kind, key.blob) for entry in mine.values()) and not replace:
-        return place.file
+        return place.file, False
     if mine and not replace:
         fact = f"has another key in {place.file}, line {min(mine) + 1}"
         hint = f"only if you know why it changed: provision trust --replace {ssh.trust_target(host)}"
@@ -97,7 +97,7 @@ def remember(host: Host, key: HostKey, *, replace: bool = False, user_config: Pa
         place.file,
         [*(line for number, line in enumerate(kept) if line or number not in mine), f"{shown} {key.kind} {key.blob}"],
     )
-    return place.file
+    return place.file, True
 
 
 def _direct(host: Host, known: dict[str, str]) -> socket.socket:

@@ -19,6 +19,7 @@ def trust_host(name: str, fingerprint: str | None, confirm: Callable[[str], bool
         raise refuse(host.name, fact, "do not connect before you know why; compare with the host's console")
     if not fingerprint and not confirm(f"{key.kind} {key.fingerprint}"):
         raise refuse(host.name, "was not trusted, nothing was remembered", "compare the key on the host's console")
-    path = remember(host, key, replace=replace)
-    row = {"host": host.name, "kind": key.kind, "fingerprint": key.fingerprint, "remembered_in": str(path)}
+    path, new = remember(host, key, replace=replace)
+    row = {"host": host.name, "kind": key.kind, "fingerprint": key.fingerprint, "already_known": not new,
+           "remembered_in": str(path)}  # fmt: skip
     return Report("trust", data={"keys": [row]}, next_steps=(f"provision plan --tier budget {name}",))

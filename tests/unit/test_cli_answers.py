@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -14,13 +16,18 @@ from report_cases import CASES, SCHEMA, events_of, report_of
 
 from provision.cli.present import leave, unwritable
 from provision.cli.progress import Progress
-from provision.events import TaskStarted
+from provision.events import Event, HostPlanned, TaskStarted
+from provision.fold import DECLINED
+from provision.operations.apply import _demand_documented_hardware
+from provision.operations.look import Planned
+from provision.operations.request import Request
+from provision.operations.run import Run
 
 PROVISION = Path(sys.executable).parent / "provision"
 CASE = {case.name: case for case in CASES}
 
 
-def call(*argv: str, home: Path) -> subprocess.CompletedProcess[str]:
+def call(*argv: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(PROVISION), *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True,
         env={**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home)}, timeout=60, check=False,
@@ -79,3 +86,27 @@ def test_a_task_of_no_role_is_shown_by_its_name_alone() -> None:
     assert progress._lines["h"].doing == "Leave the reboot"
     progress.emit(started)
     assert progress._lines[started.host].doing == f"{started.role}: {started.task}"
+
+
+def test_the_tiers_of_an_inventory_are_the_run_s(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text("all: {hosts: {a.invalid: {tier: studio}, b.invalid: {tier: budget}, c.invalid: {tier: studio}}}")
+    report = json.loads(call("plan", "-i", hosts, "--output", "json", home=tmp_path).stdout)
+    (kept,) = json.loads(call("history", "--output", "json", home=tmp_path).stdout)["data"]["runs"]
+    assert (report["exit_code"], report["tier"], kept["tier"]) == (3, "budget, studio", "budget, studio")
+
+
+def test_a_box_below_its_tier_is_refused_once_with_all_it_lacks() -> None:
+    *_, planned, rejected, _end = events_of(CASE["hardware_too_small"])
+    assert isinstance(planned, HostPlanned)
+    told: list[Event] = []
+    run = cast("Run", SimpleNamespace(id=planned.run, emit=told.append))
+    host = cast("Planned", SimpleNamespace(plan=planned.plan))
+    _demand_documented_hardware(run, Request(accept_hardware=True), {planned.host: host})
+    assert told == []
+    _demand_documented_hardware(run, Request(), {planned.host: host})
+    assert told == [rejected]
+
+
+def test_a_declined_apply_is_told_as_one() -> None:
+    assert report_of(CASE["declined"]).refusals == (DECLINED,)
