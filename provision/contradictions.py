@@ -1,4 +1,4 @@
-"""Settings that are each well-formed and cannot be had together, or not on this box. Pure."""
+"""Settings of the right type that no host can have, or not together, or not this box. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,33 @@ from provision.model import Hardware
 Contradiction = tuple[str, str, str]
 """The setting, the fact, the hint."""
 
-_DIRECTORIES = ("docker_data_root", "docker_containerd_root", "model_cache_root")
+_DIRECTORIES = ("docker_data_root", "docker_containerd_root", "model_cache_root", "python_ml_root")
 _SHARED = ("/", "/etc", "/home", "/mnt", "/opt", "/root", "/srv", "/tmp", "/usr", "/var")  # noqa: S108  they are refused
+
+_ACCOUNT = (r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "name of an account", "use letters, digits, dots, dashes and underscores")
+_FORMS = {  # the roles guard the same: here it is told before a host is reached
+    "base_admin_authorized_keys": (
+        r"\s*(.* )?(ssh|ecdsa|sk)-\S+ AAAA.*\s*",
+        "public key",
+        "test it: ssh-keygen -l -f FILE",
+    ),
+    "base_admin_user": (r"([a-z_][a-z0-9_.-]{0,30})?", "user name", "use small letters, digits, dots and dashes"),
+    "base_journal_max_age": (r"[0-9]+ ?[a-z]*", "time span", "write it like 30day"),
+    "base_journal_max_use": (r"[0-9]+[KMGT]?", "size", "write it like 1G"),
+    "base_limits_memlock": (r"unlimited|[0-9]+", "limit", "write unlimited or a number of KiB"),
+    "base_time_servers": (r"[A-Za-z0-9.:-]+", "host name or address", "write it like ntp.example"),
+    "base_unattended_blacklist": (r'[^"\s;]*', "pattern of package names", "write it like nvidia-"),
+    "model_cache_group": _ACCOUNT,
+    "model_cache_user": _ACCOUNT,
+    "python_ml_group": _ACCOUNT,
+    "python_ml_user": _ACCOUNT,
+}
+_NOFILE = range(1024, 1048576 + 1)  # above it the kernel refuses every login, below it programs fail
 
 
 def of_settings(settings: Mapping[str, Any]) -> list[Contradiction]:
     """What contradicts itself on any host."""
-    return [*_directories(settings), *_environments(settings), *_models(settings)]
+    return [*_forms(settings), *_directories(settings), *_environments(settings), *_models(settings)]
 
 
 def of_host(
@@ -30,6 +50,20 @@ def of_host(
 ) -> list[Contradiction]:
     """What this box cannot have; roles that are not applied do not matter."""
     return [*_frameworks(settings, hardware, catalog)] if "python_ml" in roles else []
+
+
+def _forms(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
+    for name, (pattern, what, hint) in _FORMS.items():
+        value = settings[name]
+        for text in value if isinstance(value, list) else [value]:
+            if not re.fullmatch(pattern, text):
+                yield name, f"has {text!r}, which is no {what}", hint
+    if settings["base_limits_nofile"] not in _NOFILE:
+        hint = f"choose from {_NOFILE.start} to {_NOFILE.stop - 1}"
+        yield "base_limits_nofile", f"is {settings['base_limits_nofile']}, with which nobody could log in or work", hint
+    if settings["base_admin_authorized_keys_exclusive"] and not settings["base_admin_authorized_keys"]:
+        fact = "would leave the account without a key"
+        yield "base_admin_authorized_keys_exclusive", fact, "set base_admin_authorized_keys"
 
 
 def _directories(settings: Mapping[str, Any]) -> Iterator[Contradiction]:

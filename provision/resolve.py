@@ -211,9 +211,8 @@ def _reasons(
     for name, decision in decided.items():
         setting = catalog.settings.settings[name]
         if decision.source != "catalogue" and setting.role in roles:
-            yield Reason(
-                name, "(secret)" if setting.secret else show(decision.value), decision.because, decision.source
-            )
+            value = "(secret)" if setting.secret else show(decision.value)
+            yield Reason(name, value, decision.because, decision.source)
 
 
 def _label(host: str, source: str) -> str:
