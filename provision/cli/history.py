@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from provision.cli import complete
 from provision.cli.present import attempt, leave, output_option
 
 
@@ -20,7 +21,7 @@ def history(limit: int, output: str) -> None:
 
 
 @click.command()
-@click.argument("run", default="last", metavar="[RUN]")
+@click.argument("run", default="last", metavar="[RUN]", shell_complete=complete.run)
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write the checks as JUnit XML.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every task and check.")
 @output_option

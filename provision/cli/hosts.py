@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from provision.cli import complete
 from provision.cli.present import attempt, colour_wanted, leave, output_option, unwritable
 from provision.model import Refusal
 from provision.report import Report
@@ -27,11 +28,14 @@ _SELECTION = [
     click.option("-i", "--inventory", "inventories", multiple=True, type=click.Path(path_type=Path),
                  help="An inventory in any form Ansible reads; may be repeated."),
     click.option("--limit", metavar="PATTERN", help="Which hosts of the inventory, as an Ansible pattern."),
-    click.option("--tier", metavar="NAME|FILE", help="A tier's name, or your own file that extends one."),
-    click.option("--set", "sets", multiple=True, metavar="KEY=VALUE",
+    click.option("--tier", metavar="NAME|FILE", shell_complete=complete.tier,
+                 help="A tier's name, or your own file that extends one."),
+    click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", shell_complete=complete.setting,
                  help="Override one setting, typed as YAML; may be repeated. See docs/settings.md."),
-    click.option("--only", multiple=True, metavar="ROLE", help="Only this role; may be repeated."),
-    click.option("--skip", multiple=True, metavar="ROLE", help="All but this role; may be repeated."),
+    click.option("--only", multiple=True, metavar="ROLE", shell_complete=complete.role,
+                 help="Only this role; may be repeated."),
+    click.option("--skip", multiple=True, metavar="ROLE", shell_complete=complete.role,
+                 help="All but this role; may be repeated."),
     click.option("--jobs", type=click.IntRange(1, 500), default=5, show_default=True, help="Hosts at the same time."),
     click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the sudo password."),
     click.option("--become-password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from provision.cli import complete
 from provision.cli.present import attempt, leave, output_option
 
 
@@ -22,7 +23,13 @@ def lab() -> None:
 
 @lab.command()
 @click.argument("name", default="demo")
-@click.option("--image", default="debian-12", show_default=True, help="`provision lab images` lists them.")
+@click.option(
+    "--image",
+    default="debian-12",
+    show_default=True,
+    shell_complete=complete.image,
+    help="`provision lab images` lists them.",
+)
 @output_option
 def up(name: str, image: str, output: str) -> None:
     """Bring up a target. The first one builds the image, which takes a minute."""
@@ -58,7 +65,7 @@ def inventory() -> None:
 
 
 @lab.command(context_settings={"ignore_unknown_options": True})
-@click.argument("name")
+@click.argument("name", shell_complete=complete.target)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str, command: tuple[str, ...]) -> None:
     """Log in to a target, or run a command there."""
@@ -69,7 +76,7 @@ def ssh(name: str, command: tuple[str, ...]) -> None:
 
 
 @lab.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete.target)
 @click.option("--all", "every", is_flag=True, help="Every target of the lab.")
 @output_option
 def down(name: str | None, every: bool, output: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from provision.cli import complete
 from provision.cli.present import attempt, leave, output_option
 
 
@@ -25,7 +26,7 @@ def tiers(ctx: click.Context, output: str) -> None:
 
 
 @tiers.command()
-@click.argument("tier", metavar="NAME|FILE")
+@click.argument("tier", metavar="NAME|FILE", shell_complete=complete.tier)
 @output_option
 def show(tier: str, output: str) -> None:
     """Show what a tier means: hardware, roles, settings, workloads, what is not managed yet."""
