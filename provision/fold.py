@@ -252,7 +252,7 @@ def _next_steps(run: _Run, outcomes: tuple[HostOutcome, ...]) -> list[str]:
     if when := _when_to_run_again(run, names, small):
         steps.append(f"run again {', and '.join(when)}: {_again(run)}{accept if small else ''}")
     if "unproved" in names and run.verb == "verify":
-        steps.append(f"make it so: {_command(run, 'apply', *names['unproved'])}")
+        steps.append(f"make it so: {_command(run, 'apply', *names['unproved'])}{accept}")
     if "unproved" in names:
         steps.append(f"when it is mended, prove it: {_command(run, 'verify', *names['unproved'])}")
     if due := [outcome.host for outcome in outcomes if _reboot_due(outcome)]:
