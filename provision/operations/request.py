@@ -122,7 +122,11 @@ def _hosts(request: Request, faults: Faults) -> tuple[Host, ...]:
         faults.add([Refusal("--limit", "and HOST both choose from the inventory", hint)])
     hosts: list[Host] = []
     if request.inventories:  # a HOST chooses from them, so that no call reaches more hosts than it names
-        pattern = ",".join(request.targets) or request.limit
+        words = request.targets or ((request.limit,) if request.limit is not None else ())
+        pattern = ",".join(words) or None
+        if not all(word.strip(" ,:") for word in words):  # a script's unset variable does not mean the whole fleet
+            hint = "name hosts, or leave it out for all"
+            faults.add([Refusal("an empty pattern", "was given to choose hosts", hint)])
         secrets = request.secrets
         inventory = faults.take(
             lambda: read_inventory(request.inventories, pattern, secrets.vault_files, secrets.vault_password),
