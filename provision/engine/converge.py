@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 
 from provision import codec, content
 from provision.engine import ssh
+from provision.engine.bootstrap import bring_python, foretell_python
 from provision.engine.preflight import Found
 from provision.engine.runner_events import Narrator
 from provision.engine.workspace import Workspace
@@ -64,13 +66,10 @@ def converge(
         KeyboardInterrupt: on Ctrl-C, when Ansible and its children have ended.
     """
     environment = {**os.environ, **_environment(workspace), **_strategy(options.transport)}
-    able = {name: target for name, target in targets.items() if not _blind(workspace, target, options, emit)}
+    workspace.hide(options.vault_password)
+    able = _with_python(workspace, targets, options, emit)
     if not able:
         return
-    for target in able.values():
-        if brought := target.found.brought:
-            emit(_bringing_python(workspace, target.found, f"installed {' and '.join(brought)}"))
-    workspace.hide(options.vault_password)
     listener = _Listener(workspace, able, options.diff, emit)
     with contextlib.ExitStack() as stack:
         command = _command(workspace, able, options, stack)
@@ -151,20 +150,22 @@ def _run(
     workspace.log(f"ansible-playbook: {runner.status}, code {runner.rc}")
 
 
-def _blind(workspace: Workspace, target: Target, options: ConvergeOptions, emit: Callable[[Event], None]) -> bool:
-    """Whether no more than this can be foretold: check mode may not install what Ansible needs on the host."""
-    missing = target.found.missing
-    if not (options.check and missing):
-        return False
-    message = f"would install {' and '.join(missing)}; what follows can be foretold once they are there"
-    emit(_bringing_python(workspace, target.found, message))
-    return True
-
-
-def _bringing_python(workspace: Workspace, found: Found, message: str) -> TaskFinished:
-    """The one task that is not Ansible's: preflight did it, or would."""
-    task = "Bring Python, which every other task needs"
-    return TaskFinished(workspace.run, found.host.name, "", task, "changed", found.seconds, message)
+def _with_python(
+    workspace: Workspace, targets: Mapping[str, Target], options: ConvergeOptions, emit: Callable[[Event], None]
+) -> dict[str, Target]:
+    """The targets that Ansible can work on. What the others need first is brought, or in check mode foretold."""
+    bare = [target.found for target in targets.values() if target.found.missing]
+    if options.check:
+        events: Iterable[Event] = [foretell_python(workspace, found) for found in bare]
+    else:
+        with ThreadPoolExecutor(max(1, options.forks)) as pool:
+            events = list(pool.map(lambda found: bring_python(workspace, found), bare))
+    lost = set()
+    for found, event in zip(bare, events, strict=True):
+        emit(event)
+        if options.check or not (isinstance(event, TaskFinished) and event.state == "changed"):
+            lost.add(found.host.name)
+    return {name: target for name, target in targets.items() if name not in lost}
 
 
 def _command(
@@ -203,7 +204,7 @@ def _inventory(workspace: Workspace, targets: Mapping[str, Target], options: Con
     for name, target in targets.items():
         plan = {"provision_plan": codec.to_data(target.plan), "provision_reboot": options.reboot}
         # Naming the interpreter saves Ansible a round trip to search for one.
-        hosts[name] = {**plan, "ansible_python_interpreter": target.found.python}
+        hosts[name] = {**plan, "ansible_python_interpreter": target.found.python or "/usr/bin/python3"}
     path = workspace.runtime / _PLANS
     path.touch(mode=0o600)
     path.write_text(json.dumps({"all": {"hosts": hosts}}), encoding="utf-8")

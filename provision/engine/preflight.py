@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from provision.engine import ssh
@@ -34,10 +34,7 @@ class Requirements:
 
 @dataclass(frozen=True)
 class Found:
-    """A host that can be worked on.
-
-    `missing` are packages Ansible needs there and that are not installed, `brought` those that preflight installed.
-    """
+    """A host that can be worked on. `missing` are packages that Ansible needs there and that are not installed."""
 
     host: Host
     user: str
@@ -47,7 +44,6 @@ class Found:
     missing: tuple[str, ...]
     seconds: float
     password: str | None = field(default=None, repr=False)  # for sudo, where it asks
-    brought: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,19 +56,13 @@ class Unfit:
 
 
 def preflight(
-    workspace: Workspace, requirements: Requirements, become_password: str | None = None, install_python: bool = False
+    workspace: Workspace, requirements: Requirements, become_password: str | None = None
 ) -> dict[str, Found | Unfit]:
-    """Look at every host of the workspace at once.
-
-    `install_python` lets Python be installed where it is missing; otherwise `Found.missing` tells that it would be.
-    """
+    """Look at every host of the workspace at once."""
     workspace.hide(become_password, *(_password(host, None) for host in workspace.hosts))
 
     def one(host: Host) -> Found | Unfit:
-        found = _look(workspace, host, requirements, _password(host, become_password))
-        if install_python and isinstance(found, Found) and found.missing:
-            return _install_python(workspace, found, requirements)
-        return found
+        return _look(workspace, host, requirements, _password(host, become_password))
 
     if not workspace.hosts:
         return {}
@@ -169,32 +159,6 @@ def _found(host: Host, seen: Mapping[str, str], seconds: float, password: str | 
     sudo = modes[seen["sudo"]]
     needed = password if sudo == "password" else None
     return Found(host, seen["user"], sudo, system, seen.get("python"), missing, seconds, needed)
-
-
-def _install_python(workspace: Workspace, found: Found, requirements: Requirements) -> Found | Unfit:
-    """Ansible itself needs Python, so this is done by ssh alone. Lists are refreshed: on a bare box they are empty."""
-    packages = " ".join(found.missing)
-    command = (
-        "export DEBIAN_FRONTEND=noninteractive; wait='-o DPkg::Lock::Timeout=300';"
-        " dpkg --configure -a && apt-get $wait -q update &&"
-        f" apt-get $wait -q -y --no-install-recommends install {packages}"
-    )
-    answer = ssh.run_as_root(workspace, found.host, command, (found.sudo, found.password))
-    workspace.log(f"{found.host.name}: installing {packages}: code {answer.code}\n{answer.out}\n{answer.err}")
-    if answer.code == 0:
-        again = _look(workspace, found.host, requirements, found.password)
-        if isinstance(again, Unfit):
-            return again
-        return replace(again, seconds=found.seconds + answer.seconds, brought=found.missing)
-    if answer.code == ssh.SSH_FAILED:
-        trouble = ssh.explain(workspace, found.host, answer)
-        return Unfit(found.host, (trouble.refusal,), trouble.unreachable)
-    said = [line for line in answer.err.splitlines() if line.startswith("E:")] or answer.err.splitlines() or ["?"]
-    fact = f"lacks {' and '.join(found.missing)}, and installing failed: {said[0].removeprefix('E:').strip()}"
-    hint = (
-        f"mend its package sources, or install by hand: {ssh.command_line(found.host)} sudo apt-get install {packages}"
-    )
-    return Unfit(found.host, (Refusal(found.host.name, fact, hint),))
 
 
 def _size(count: int) -> str:

@@ -37,7 +37,7 @@ def apply_hosts(
     given = read_request(request)
 
     def work(run: Run) -> None:
-        planned = look_and_plan(run, request, given, install_python=not options.check)
+        planned = look_and_plan(run, request, given)
         if not options.check:
             _demand_documented_hardware(run, request, planned)
         if not planned or any(isinstance(event, InputRejected) for event in run.events):

@@ -25,10 +25,10 @@ class Planned:
     plan: HostPlan
 
 
-def look_and_plan(run: Run, request: Request, given: Input, *, install_python: bool = False) -> dict[str, Planned]:
+def look_and_plan(run: Run, request: Request, given: Input) -> dict[str, Planned]:
     """The hosts that can be worked on, by name; of the others the events say why not."""
     with run.phase("look"):
-        looked = preflight(run.workspace, _requirements(given.catalog), request.secrets.become_password, install_python)
+        looked = preflight(run.workspace, _requirements(given.catalog), request.secrets.become_password)
         for unfit in looked.values():
             if isinstance(unfit, Unfit):
                 _reject(run, unfit)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from engine_fakes import FakeSsh
 
+from provision.engine.bootstrap import bring_python
 from provision.engine.converge import ConvergeOptions, converge
 from provision.engine.preflight import Found
 from provision.engine.workspace import Workspace
@@ -194,17 +196,28 @@ def test_check_mode_without_python_foretells_no_more_than_it_can(play: Play) -> 
     )
 
 
-def test_the_python_that_preflight_brought_is_told_as_a_task(play: Play) -> None:
-    fresh = Target(found=replace(FOUND, brought=("python3", "python3-apt")))
-    playbook = play.folder / "play.yml"
-    playbook.write_text(f"{HEAD}    - name: Go on\n      ansible.builtin.ping:\n", encoding="utf-8")
-    with Workspace([FOUND.host], play.kept, "r1") as workspace:
-        converge(workspace, {"box": fresh}, ConvergeOptions(playbook=playbook), play.events.append)
-    told = [(event.task, event.state) for event in play.events if isinstance(event, TaskFinished)]
-    assert told == [("Bring Python, which every other task needs", "changed"), ("Go on", "ok")]
-    (first, *_) = play.events
-    assert isinstance(first, TaskFinished)
-    assert first.message == "installed python3 and python3-apt"
+@pytest.mark.parametrize(
+    ("code", "err", "state", "message"),
+    [
+        (0, "", "changed", "installed python3 and python3-apt"),
+        (
+            100,
+            "E: Unable to locate package python3",
+            "failed",
+            "Unable to locate package python3; mend its package sources, or install by hand: "
+            "ssh box sudo apt-get install python3 python3-apt",
+        ),
+    ],
+)
+def test_bringing_python_is_told_as_a_task(
+    code: int, err: str, state: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeSsh(tmp_path, monkeypatch).answer(code, err=err)
+    found = replace(FOUND, host=Host("box"), python=None, missing=("python3", "python3-apt"))
+    with Workspace([found.host], None, "r1") as workspace:
+        event = bring_python(workspace, found)
+    assert isinstance(event, TaskFinished)
+    assert (event.task, event.state, event.message) == ("Bring Python, which every other task needs", state, message)
 
 
 @pytest.mark.parametrize(

@@ -43,18 +43,6 @@ def test_preflight_says_what_is_the_case(case: Path, tmp_path: Path, monkeypatch
     assert told(found) == yaml.safe_load((case / "expected.yml").read_text(encoding="utf-8"))
 
 
-def test_preflight_tells_what_it_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = Path(__file__).parents[1] / "cases" / "preflight" / "fit-without-python"
-    given = yaml.safe_load((case / "given.yml").read_text(encoding="utf-8"))
-    FakeSsh(tmp_path, monkeypatch).answer(0, given["out"].replace("{now}", str(int(time.time()))))
-    with Workspace([Host("box")]) as workspace:
-        looked = preflight(workspace, NEEDED, given.get("password"))["box"]
-        installed = preflight(workspace, NEEDED, given.get("password"), install_python=True)["box"]
-    assert isinstance(looked, Found)
-    assert isinstance(installed, Found)
-    assert (looked.brought, installed.brought) == ((), ("python3", "python3-apt"))
-
-
 def test_the_password_goes_through_stdin_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeSsh(tmp_path, monkeypatch)
     fake.answer(255, err="Connection reset by peer")
