@@ -70,7 +70,8 @@ def selection(command: F) -> F:
 def apply(output: str, verbose: bool, junit: Path | None, **given: Any) -> None:
     """Make hosts what their tier says, and prove it.
 
-    HOST is a name, user@host:port, an IPv6 address, or an alias from your ssh configuration.
+    HOST is a name, user@host:port, an IPv6 address, or an alias from your ssh configuration. With -i, it chooses from
+    the inventory, as --limit does.
 
     \b
     provision apply --tier workstation gpu1.example
