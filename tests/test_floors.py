@@ -10,7 +10,7 @@ PACKAGE = ROOT / "provision"
 
 FLOORS = {
     "errors": 0, "model": 0, "events": 0, "report": 0, "codec": 0, "nearest": 0, "redact": 0,
-    "catalog": 1, "hardware": 1, "resolve": 1, "translate": 1, "fold": 1, "schema": 1, "yamlfile": 1,
+    "catalog": 1, "resolve": 1, "translate": 1, "fold": 1, "schema": 1, "yamlfile": 1,
     "content": 1, "settings": 1, "comparison": 1, "contradictions": 1,
     "inventory": 2, "inventory_reader": 2, "ledger": 2, "engine": 2, "lab": 2,
     "operations": 3,
