@@ -117,6 +117,8 @@ class Podman:
         """Create the lab's bridge on a subnet that this machine has no route to. The caller holds the storage lock."""
         if not self.machine.root or self.attempt("network", "exists", network())[0] == 0:
             return
+        # The configuration is this storage's own: what stands there unused is a leftover, of another version perhaps.
+        self.call("network", "prune", "--force")
         options = ["--subnet", free_subnet(_routes()), "--disable-dns", "--label", f"{LABEL}=1"]
         self.call("network", "create", *options, network())
 
