@@ -67,11 +67,12 @@ def inventory() -> None:
 @lab.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name", shell_complete=complete.target)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def ssh(name: str, command: tuple[str, ...]) -> None:
+@click.option("--user", default="", help="admin (the default), needpass or nosudo.")
+def ssh(name: str, command: tuple[str, ...], user: str) -> None:
     """Log in to a target, or run a command there."""
     from provision.lab import ssh_argv
 
-    argv = [*ssh_argv(name), *command]
+    argv = [*ssh_argv(name, user), *command]
     os.execvp(argv[0], argv)  # noqa: S606  the terminal becomes ssh's
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 ETC = Path("/etc")
-STOCK_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 # Where a distribution's own archive may live; anything else among the controller's sources is a third party's.
 SUITE_SUFFIXES = ("", "-updates", "-security", "-backports")
 

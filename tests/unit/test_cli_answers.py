@@ -18,6 +18,7 @@ from provision.cli.present import leave, unwritable
 from provision.cli.progress import Progress
 from provision.events import Event, HostPlanned, TaskStarted
 from provision.fold import DECLINED
+from provision.ledger import Ledger
 from provision.operations.apply import _demand_documented_hardware
 from provision.operations.look import Planned
 from provision.operations.request import Request
@@ -110,3 +111,9 @@ def test_a_box_below_its_tier_is_refused_once_with_all_it_lacks() -> None:
 
 def test_a_declined_apply_is_told_as_one() -> None:
     assert report_of(CASE["declined"]).refusals == (DECLINED,)
+
+
+def test_history_says_how_to_go_on_with_what_was_interrupted(tmp_path: Path) -> None:
+    run = Ledger.open(tmp_path / "provision").begin("apply", ["gpu1"], "budget", ["apply", "gpu1"])
+    steps = json.loads(call("history", "--output", "json", home=tmp_path).stdout)["next_steps"]
+    assert steps == [f"{run} was interrupted; how to go on: provision show {run}", "provision show RUN"]
