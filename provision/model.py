@@ -63,12 +63,16 @@ class Cpu:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A display or 3D controller by its PCI id (`10de:2206`) and address (`0000:01:00.0`)."""
+    """A display or 3D controller by its PCI id (`10de:2206`) and address (`0000:01:00.0`).
+
+    `virtual`: a slice that a hypervisor's vGPU manager hands out, which only the matching guest driver drives.
+    """
 
     pci_id: str
     address: str
     name: str
     driver: str | None = None
+    virtual: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class Hardware:
     cpu: Cpu
     memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
+    nvswitches: tuple[str, ...] = ()  # PCI addresses; such a box needs NVIDIA's fabric manager
     nics: tuple[Nic, ...] = ()
     disks: tuple[Disk, ...] = ()
     cooling: Cooling = Cooling()
@@ -163,6 +168,7 @@ class Reason:
     choice: str
     because: str
     source: str  # catalogue | tier NAME | hardware | inventory | --set
+    rejected: tuple[str, ...] = ()  # what else there was, each with why not
 
 
 @dataclass(frozen=True)
@@ -175,11 +181,41 @@ class Shortfall:
 
 
 @dataclass(frozen=True)
+class Card:
+    """An NVIDIA GPU of the box as the catalogue knows it. None: the catalogue does not say."""
+
+    address: str
+    pci_id: str
+    product: str  # GeForce RTX 3080
+    architecture: str  # Ampere
+    compute_capability: str  # 8.6
+    memory_gib: int | None = None
+    passive: bool | None = None  # it has no fan of its own
+    assumed: bool = False  # --assume-gpu put it there: nothing that needs the card itself can be proved
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The NVIDIA driver of a host: one branch, one flavour of kernel modules, one origin.
+
+    `source`: `ubuntu` and `debian` are the distribution's archives, `cuda` is NVIDIA's CUDA repository, `host` means
+    that what is outside brings it (WSL, a container, a vGPU guest's own driver).
+    """
+
+    branch: str  # 580; empty where `source` is host
+    modules: str  # open | proprietary; empty where `source` is host
+    source: str
+    prebuilt: bool = False  # signed modules made by the distribution, not built on the host by DKMS
+    fabric_manager: bool = False
+
+
+@dataclass(frozen=True)
 class Frameworks:
     """Which machine-learning builds a host gets. `python` is `system` or a version that uv brings."""
 
-    torch_backend: str  # cpu | cu126 | ...
+    torch_backend: str  # cpu | cu126 | cu130
     python: str
+    tensorflow_backend: str = "cpu"  # cpu | cuda12
 
 
 @dataclass(frozen=True)
@@ -192,6 +228,9 @@ class HostPlan:
     roles: tuple[str, ...]
     frameworks: Frameworks
     settings: Mapping[str, Any]
+    cards: tuple[Card, ...] = ()
+    driver: Driver | None = None  # None: there is no NVIDIA card
+    cuda: tuple[str, ...] = ()  # toolkit versions, the default one first
     reasons: tuple[Reason, ...] = ()
     shortfalls: tuple[Shortfall, ...] = ()
     not_managed_yet: Mapping[str, str] = field(default_factory=dict)

@@ -17,6 +17,11 @@ _FROM_MIRRORS: dict[str, tuple[str, ...]] = {
     "uv_find_links": ("python", "find_links"),
     "uv_python_install_mirror": ("python", "interpreters"),
     "python_ml_torch_index_url": ("python", "torch_index"),
+    "nvidia_driver_debian_url": ("apt", "debian"),
+    "cuda_repository_url": ("nvidia", "cuda"),
+    "cuda_repository_key_url": ("nvidia", "cuda_key_url"),
+    "nvidia_container_toolkit_repository_url": ("nvidia", "container_toolkit"),
+    "nvidia_container_toolkit_repository_key_url": ("nvidia", "container_toolkit_key_url"),
     "model_cache_endpoint": ("huggingface",),
 }
 
