@@ -23,11 +23,12 @@ _SAID = {"inventory": "the inventory says so", "--set": "the command line says s
 
 
 @dataclass(frozen=True)
-class RoleChoice:
-    """`--only` and `--skip`."""
+class Choice:
+    """What one call asks for besides settings: `--only`, `--skip` and `--assume-gpu`."""
 
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    assume_gpu: str = ""  # a product, as the catalogue names it
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def resolve(
     tier: Tier,
     layers: Sequence[Layer],
     catalog: Catalog,
-    choice: RoleChoice = RoleChoice(),
+    choice: Choice = Choice(),
 ) -> HostPlan:
     """What `host` should become. Precedence: catalogue < mirrors and hardware < tier < `layers`, in their order.
 
@@ -79,7 +80,7 @@ def resolve(
 
 
 def check(
-    host: str, tier: Tier | None, layers: Sequence[Layer], catalog: Catalog, choice: RoleChoice = RoleChoice()
+    host: str, tier: Tier | None, layers: Sequence[Layer], catalog: Catalog, choice: Choice = Choice()
 ) -> list[Refusal]:
     """Every fault of the input that shows before the host is looked at; without a tier, those of single values."""
     refusals: list[Refusal] = []
@@ -103,7 +104,7 @@ def check(
     return refusals
 
 
-def choose_roles(tier: Tier, choice: RoleChoice) -> tuple[str, ...]:
+def choose_roles(tier: Tier, choice: Choice) -> tuple[str, ...]:
     """The tier's roles, narrowed by `--only` and `--skip`, in the tier's order.
 
     Raises:

@@ -24,7 +24,7 @@ try:
     from provision.codec import from_data, to_data
     from provision.errors import ProvisionError, refuse
     from provision.model import Hardware, HostPlan, Refusal
-    from provision.resolve import Layer, RoleChoice, check, resolve
+    from provision.resolve import Choice, Layer, check, resolve
     from provision.schema import dotted
     from provision.settings import missing_files
 except ImportError as error:
@@ -65,7 +65,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         host = str(variables["inventory_hostname"])
         tier = load_tier(str(self._evaluated(variables["tier"])))
         layers = self._layers(variables)
-        choice = RoleChoice(self._roles("only"), self._roles("skip"))
+        choice = Choice(self._roles("only"), self._roles("skip"))
         refusals = check(host, tier, layers, catalog, choice)
         for source, values in layers:
             refusals += [Refusal(f"{source} {dotted(f.path)}", f.fact, f.hint) for f in missing_files(values)]

@@ -11,7 +11,7 @@ from provision.catalog import Catalog, load_catalog, load_tier
 from provision.errors import ProvisionError
 from provision.inventory import Inventory, parse_target, read_inventory
 from provision.model import Host, Refusal, Tier
-from provision.resolve import Layer, RoleChoice, check
+from provision.resolve import Choice, Layer, check
 from provision.settings import parse_set
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Input:
     tiers: Mapping[str, Tier]
     sets: Mapping[str, Any]
     catalog: Catalog
-    choice: RoleChoice
+    choice: Choice
 
     def layers(self, host: Host) -> tuple[Layer, ...]:
         """Where a host's settings come from above its tier, the last word last."""
@@ -105,7 +105,7 @@ def read_request(request: Request) -> Input:
     nothing: dict[str, Any] = {}
     sets = faults.take(lambda: parse_set(request.sets, catalog.settings), nothing)
     hosts = _hosts(request, faults)
-    given = Input(hosts, _tiers(request, hosts, faults), sets, catalog, RoleChoice(request.only, request.skip))
+    given = Input(hosts, _tiers(request, hosts, faults), sets, catalog, Choice(request.only, request.skip))
     for host in hosts:
         faults.add(check(host.name, given.tiers.get(host.name), given.layers(host), catalog, given.choice))
     faults.end()

@@ -19,7 +19,7 @@ from provision.catalog import load_catalog, load_tier
 from provision.codec import from_data, to_data
 from provision.errors import ProvisionError
 from provision.model import Hardware, HostPlan
-from provision.resolve import RoleChoice, resolve
+from provision.resolve import Choice, resolve
 from provision.settings import parse_set
 
 CASES = sorted((Path(__file__).parents[1] / "cases" / "resolve").iterdir())
@@ -30,7 +30,7 @@ def planned(case: Path) -> HostPlan:
     catalog = load_catalog()
     layers = [("inventory", given.get("inventory", {})), ("--set", parse_set(given.get("set", []), catalog.settings))]
     hardware = from_data(Hardware, json.loads((case / "hardware.json").read_text(encoding="utf-8")), case.name)
-    choice = RoleChoice(tuple(given.get("only", ())), tuple(given.get("skip", ())))
+    choice = Choice(tuple(given.get("only", ())), tuple(given.get("skip", ())))
     return resolve("box", hardware, load_tier(given["tier"]), layers, catalog, choice)
 
 

@@ -15,7 +15,7 @@ from provision.catalog import TorchBuild, load_catalog, load_tier
 from provision.codec import from_data, to_data
 from provision.errors import ProvisionError
 from provision.model import Hardware, HostPlan
-from provision.resolve import RoleChoice, resolve
+from provision.resolve import Choice, resolve
 
 CASE = Path(__file__).parents[1] / "cases" / "resolve" / "budget_as_documented" / "hardware.json"
 CATALOG = load_catalog()
@@ -72,7 +72,7 @@ def test_a_plan_survives_json(sets: dict[str, Any]) -> None:
 @given(st.sets(st.sampled_from(TIER.roles)), st.sets(st.sampled_from(TIER.roles)))
 @settings(deadline=None)
 def test_only_and_skip_narrow_in_the_tiers_order_or_are_refused(only: set[str], skip: set[str]) -> None:
-    choice = RoleChoice(tuple(only), tuple(skip))
+    choice = Choice(tuple(only), tuple(skip))
     wanted = tuple(role for role in TIER.roles if role not in skip and (role in only or not only))
     if only & skip or not wanted:
         with pytest.raises(ProvisionError):
@@ -109,7 +109,7 @@ def test_a_cuda_build_without_a_gpu_is_refused() -> None:
     (said,) = caught.value.refusals
     assert (said.subject, said.fact) == (f"--set {name}", "is cu126, and the host has no NVIDIA GPU")
     without_python_ml = resolve(
-        "box", replace(HARDWARE, gpus=()), TIER, [("--set", {name: "cu126"})], catalog, RoleChoice(skip=("python_ml",))
+        "box", replace(HARDWARE, gpus=()), TIER, [("--set", {name: "cu126"})], catalog, Choice(skip=("python_ml",))
     )
     assert "python_ml" not in without_python_ml.roles
 
