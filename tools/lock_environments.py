@@ -3,7 +3,7 @@
 
 Each `*.in` beside a lock is what people write; `uv pip compile` turns it into the `*.txt` that hosts install with
 `--require-hashes`. A lock is universal: it lists the hashes of every wheel of a version, so that one file serves each
-Python and architecture it names. Arguments are passed on to uv (`--find-links DIR`, `--upgrade`, `--index URL` ...).
+Python and architecture it names; a first line such as `# CPython 3.10 and newer` says from which Python on. Arguments are passed on to uv (`--find-links DIR`, `--upgrade`, `--index URL` ...).
 
 A wheel that only PyTorch's own index publishes (`+cpu`) is pinned by `wheels.sha256`, a plain sha256sum listing. What
 uv finds of such a wheel, in a folder or on the index, has to be in that listing, or nothing is written.
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 ROLES = Path(__file__).resolve().parent.parent / "roles"
-OLDEST_PYTHON = "3.11"
+OLDEST_PYTHON = re.compile(r"# CPython (3\.[0-9]+) and newer")
 HASH = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -36,8 +36,11 @@ def listed_wheels(listing: Path) -> dict[str, dict[str, str]]:
 def compiled(source: Path, arguments: list[str]) -> str:
     """What uv resolves for that input, hashes included; without `--upgrade` the former lock's versions are kept."""
     lock = source.with_suffix(".txt")
+    oldest = OLDEST_PYTHON.match(source.read_text())
+    if oldest is None:
+        raise ValueError("its first line does not say from which Python on: # CPython 3.11 and newer")
     command = ["uv", "pip", "compile", str(source), "--output-file", str(lock), "--universal", "--generate-hashes"]
-    command += ["--python-version", OLDEST_PYTHON, "--fork-strategy", "fewest", "--index-strategy", "unsafe-best-match"]
+    command += ["--python-version", oldest[1], "--fork-strategy", "fewest", "--index-strategy", "unsafe-best-match"]
     command += ["--no-build", "--no-header", "--no-annotate", "--no-emit-find-links", "--quiet", *arguments]
     former = lock.read_text() if lock.exists() else None
     try:
