@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -38,7 +39,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Origin:
-    """A place that offers a driver branch for one distribution. `version`: the newest seen there, with date in the file."""
+    """A place that offers a driver branch for one distribution. `version`: the newest seen there."""
 
     source: str  # ubuntu | debian | cuda
     distribution: str  # ubuntu-22.04
@@ -63,7 +64,10 @@ class Branch:
 
 @dataclass(frozen=True)
 class CudaRelease:
-    """A CUDA release. `floor`: the least driver branch by minor-version compatibility; `matched`: the driver it came with."""
+    """A CUDA release and the drivers it needs.
+
+    `floor`: the least branch by minor-version compatibility; `matched`: the driver it came with.
+    """
 
     version: str  # 13.0
     floor: int
@@ -76,6 +80,7 @@ class CudaRelease:
 class Nvidia:
     """Everything the solver knows."""
 
-    products: dict[str, Product]  # by PCI id in small letters, 10de:2206
+    products: Mapping[str, Product]  # by PCI id in small letters, 10de:2206
     branches: tuple[Branch, ...]
     cuda: tuple[CudaRelease, ...]
+    nvswitches: Mapping[str, str]  # names by PCI id
