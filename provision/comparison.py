@@ -11,6 +11,7 @@ from provision.model import Gpu, Hardware, OperatingSystem, Shortfall, Tier
 TOLERANCE = 0.07  # a 32 GB box shows 31 GiB, and disks are sold by the decimal terabyte
 GIB = 2**30
 GB = 10**9
+_IN_WORDS = {"cpu": "the CPU", "memory_bytes": "memory", "nics": "network", "disks": "disks", "firmware": "Secure Boot"}
 
 
 def nvidia(hardware: Hardware) -> tuple[Gpu, ...]:
@@ -25,13 +26,19 @@ def system_python(system: OperatingSystem, catalog: Catalog) -> str:
 
 
 def shortfalls(tier: Tier, hardware: Hardware) -> tuple[Shortfall, ...]:
-    """Where the box is less than documented; being more is never one."""
-    return (*_gpus(tier, hardware), *_memory(tier, hardware), *_disks(tier, hardware), *_network(tier, hardware))
+    """Where the box is less than documented; being more is never one, nor is what nobody looked at."""
+    judges = {"gpus": _gpus, "memory_bytes": _memory, "disks": _disks, "nics": _network}
+    return tuple(
+        lack for name, judge in judges.items() if name not in hardware.unknown for lack in judge(tier, hardware)
+    )
 
 
 def warnings(tier: Tier, hardware: Hardware) -> Iterator[str]:
     """Differences that are neither less nor more."""
-    cpus = tier.hardware.get("cpus", ())
+    if hardware.unknown:
+        names = ", ".join(_IN_WORDS[name] for name in hardware.unknown if name in _IN_WORDS)
+        yield f"not known and so not judged: {names}"
+    cpus = tier.hardware.get("cpus", ()) if "cpu" not in hardware.unknown else ()
     if cpus and not any(_is_model(hardware.cpu.model, name) for name in cpus):
         yield f"the CPU is {hardware.cpu.model}; the tier {tier.name} documents {_either(cpus)}"
 

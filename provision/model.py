@@ -140,6 +140,7 @@ class Hardware:
     disks: tuple[Disk, ...] = ()
     cooling: Cooling = Cooling()
     firmware: Firmware = Firmware()
+    unknown: tuple[str, ...] = ()  # fields above that nobody looked at: what they hold says nothing of the box
 
 
 # -- what it should become ---------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ description:
   - Reads /proc, /sys and what C(lsblk) and C(systemd-detect-virt) tell, with Python's standard library alone, and
     returns a C(provision.model.Hardware) as plain data. The command line pipes this very file through SSH, which takes
     a tenth of the time of a module run; playbooks use it as a module, so that both see the same.
-  - In a container the machine's disks, sensors and USB devices show through /sys, but they are not the container's to
-    use, so none are reported. A GPU counts there only when its device node was handed in.
+  - In a container the machine's disks, sensors, USB devices and NVSwitches show through /sys, but they are not the
+    container's to use, so none are reported. A GPU counts there only when its device node was handed in.
   - Run it as root; otherwise the contents of disks cannot be read, and such disks are then reported as not examined
     rather than empty.
 options: {}
@@ -39,7 +39,10 @@ import sys
 
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 PCI_IDS = ("usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids")
-DISPLAY_CLASSES = ("0x0300", "0x0302", "0x0380")  # VGA, 3D and other display controllers
+PCI = "sys/bus/pci/devices/"
+DISPLAY_CLASSES = ("0300", "0302", "0380")  # VGA, 3D and other display controllers
+OTHER_BRIDGE = "0680"  # NVSwitches are of this class, and so were the network cards of NVIDIA's nForce boards
+NVIDIA, LAST_NFORCE = "10de", 0x0FFF  # the device ids of nForce parts end below the first NVSwitch's
 NOT_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd", "zd")
 # Liquid coolers with a pump, as liquidctl 1.16 knows them: vendor, then products.
 COOLERS = {
@@ -185,24 +188,62 @@ def pci_names(box):
     return names
 
 
+def pci_devices(box):
+    """Address, class, vendor and device id of everything on the bus, the last three as four hexadecimal digits."""
+    for address in sorted(box.names(PCI)):
+        words = [read(box, PCI + address + "/" + name)[2:6] for name in ("class", "vendor", "device")]
+        if all(words):
+            yield (address, *words)
+
+
+def is_vgpu(config):
+    """Whether a PCI configuration space has a vendor-specific capability marked VF. The mark is taken from
+    NVIDIA's own gpu-feature-discovery (internal/vgpu in NVIDIA/k8s-device-plugin)."""
+    seen = set()
+    at = config[0x34] if len(config) >= 256 and config[0x06] & 0x10 else 0  # the list is there if the status says so
+    while at and at not in seen and at + 5 <= len(config):
+        if config[at] == 0x09 and config[at + 3 : at + 5] == b"VF":
+            return True
+        seen.add(at)
+        at = config[at + 1]
+    return False
+
+
+def handed_in(box, address):
+    """Whether a container has this GPU's device node; any one counts where NVIDIA's driver does not tell which."""
+    told = read(box, "proc/driver/nvidia/gpus/" + address + "/information")
+    minor = re.search(r"^Device Minor:\s*(\d+)", told, re.MULTILINE)
+    if minor:
+        return box.exists("dev/nvidia" + minor.group(1))
+    return any(re.match(r"(nvidia|renderD)\d+$", name) for name in [*box.names("dev"), *box.names("dev/dri")])
+
+
 def gpus(box, contained):
-    found = []
-    base = "sys/bus/pci/devices/"
-    nodes = [name for name in box.names("dev") if re.match(r"nvidia\d+$", name)] + [
-        name for name in box.names("dev/dri") if name.startswith("render")
+    displays = [
+        (address, vendor, vendor + ":" + device)
+        for address, kind, vendor, device in pci_devices(box)
+        if kind in DISPLAY_CLASSES and not (contained and not handed_in(box, address))
     ]
-    if contained and not nodes:
-        return found
-    names = None
-    for address in sorted(box.names(base)):
-        device = base + address + "/"
-        if read(box, device + "class")[:6] not in DISPLAY_CLASSES:
-            continue
-        names = pci_names(box) if names is None else names
-        pci_id = read(box, device + "vendor")[2:] + ":" + read(box, device + "device")[2:]
-        driver = link(box, device + "driver")
-        found.append({"pci_id": pci_id, "address": address, "name": names.get(pci_id, pci_id), "driver": driver})
-    return found
+    names = pci_names(box) if displays else {}
+    return [
+        {
+            "pci_id": pci_id,
+            "address": address,
+            "name": names.get(pci_id, pci_id),
+            "driver": link(box, PCI + address + "/driver"),
+            "virtual": vendor == NVIDIA and is_vgpu(box.read_bytes(PCI + address + "/config")),
+        }
+        for address, vendor, pci_id in displays
+    ]
+
+
+def nvswitches(box):
+    """PCI addresses of the switches between the GPUs of an HGX or DGX board."""
+    return [
+        address
+        for address, kind, vendor, device in pci_devices(box)
+        if (kind, vendor) == (OTHER_BRIDGE, NVIDIA) and int(device, 16) > LAST_NFORCE
+    ]
 
 
 def nics(box):
@@ -258,9 +299,7 @@ def contents(entry):
 
 
 def disks(box):
-    found = []
-    tree = block_tree(box)
-    links = {}
+    found, links, tree = [], {}, block_tree(box)
     for name in sorted(box.names("dev/disk/by-id")):
         links.setdefault(link(box, "dev/disk/by-id/" + name), []).append(name)
     for name in sorted(box.names("sys/block")):
@@ -336,10 +375,12 @@ def collect(box, python):
         "cpu": cpu(box),
         "memory_bytes": memory(box),
         "gpus": gpus(box, contained),
+        "nvswitches": [] if contained else nvswitches(box),
         "nics": nics(box),
         "disks": [] if contained else disks(box),
         "cooling": cooling(box, contained),
         "firmware": firmware(box, kind, contained),
+        "unknown": [],
     }
 
 

@@ -32,7 +32,11 @@ output() {
 files /etc/os-release /proc/cpuinfo /proc/meminfo /proc/sys/kernel/osrelease /run/systemd/container
 files /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes
 files /sys/bus/pci/devices/*/class /sys/bus/pci/devices/*/vendor /sys/bus/pci/devices/*/device
+for device in /sys/bus/pci/devices/*; do
+    [ "$(cat "$device/vendor" 2>/dev/null)" != 0x10de ] || files "$device/config"
+done
 links /sys/bus/pci/devices/*/driver
+files /proc/driver/nvidia/gpus/*/information
 files /usr/share/misc/pci.ids /usr/share/hwdata/pci.ids
 files /sys/class/net/*/speed /sys/class/net/*/operstate
 links /sys/class/net/*/device /sys/class/net/*/device/driver /sys/class/net/*/phy80211
