@@ -9,31 +9,40 @@ In a test:
     tree.publish()
     with Server(folder) as server:
         server.url_for(target_address)  # http://ADDRESS:PORT, as that target reaches it
+
+Suite `/` is the flat layout of NVIDIA's repositories: indexes and packages in one folder, and no components.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import shutil
 import socket
 import subprocess
+import tarfile
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from fnmatch import fnmatchcase
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 LIMIT_SECONDS = 120
+FLAT = "/"
+DAY_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package to be built. `files` are texts or files of this machine by absolute path on the host.
+    """A package to be built. `files` are texts, bytes or files of this machine by absolute path on the host.
 
     `scripts` are maintainer scripts by name (`postinst`); `fields` are further control fields (`Conflicts`).
     """
@@ -42,26 +51,17 @@ class Package:
     version: str
     depends: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str | Path] = field(default_factory=dict)
+    files: Mapping[str, str | bytes | Path] = field(default_factory=dict)
     scripts: Mapping[str, str] = field(default_factory=dict)
     conffiles: tuple[str, ...] = ()
     architecture: str = "amd64"
 
-    def build(self, folder: Path) -> Path:
-        """Write the .deb into `folder` with dpkg-deb."""
-        upstream = self.version.split(":", 1)[-1]
-        deb = folder / f"{self.name}_{upstream}_{self.architecture}.deb"
-        with tempfile.TemporaryDirectory(dir=folder) as stage:
-            root = Path(stage) / "root"
-            for place, content in self.files.items():
-                _install(root / place.lstrip("/"), content)
-            self._write_control(root / "DEBIAN")
-            # Uncompressed: it lives for one test and never leaves this machine.
-            _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", str(root), str(deb))
-        return deb
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}_{self.version.split(':', 1)[-1]}_{self.architecture}.deb"
 
-    def _write_control(self, folder: Path) -> None:
-        folder.mkdir(mode=0o755, parents=True)
+    @property
+    def control(self) -> str:
         fields = {
             "Package": self.name,
             "Version": self.version,
@@ -71,12 +71,17 @@ class Package:
             **self.fields,
             "Description": f"stand-in for {self.name}",
         }
-        (folder / "control").write_text("".join(f"{name}: {value}\n" for name, value in fields.items()))
+        return "".join(f"{name}: {value}\n" for name, value in fields.items())
+
+    def build(self) -> bytes:
+        """The .deb. Uncompressed: it lives for one test and never leaves this machine."""
+        control: dict[str, tuple[bytes, int]] = {"control": (self.control.encode(), 0o644)}
         if self.conffiles:
-            (folder / "conffiles").write_text("".join(f"{path}\n" for path in self.conffiles))
-        for name, text in self.scripts.items():
-            (folder / name).write_text(text)
-            (folder / name).chmod(0o755)
+            control["conffiles"] = ("".join(f"{path}\n" for path in self.conffiles).encode(), 0o644)
+        control |= {name: (text.encode(), 0o755) for name, text in self.scripts.items()}
+        data = {path.lstrip("/"): _content(content) for path, content in self.files.items()}
+        members = (("debian-binary", b"2.0\n"), ("control.tar", _tar(control)), ("data.tar", _tar(data)))
+        return b"!<arch>\n" + b"".join(_ar_member(name, content) for name, content in members)
 
 
 class SigningKey:
@@ -110,59 +115,95 @@ class SigningKey:
 
 @dataclass
 class Repository:
-    """One suite of a repository under `root`: `pool/`, `dists/SUITE/`, and its key as `gpg`."""
+    """One suite of a repository under `root`, and its key as `key_name`.
+
+    `origin` and `label` are what preferences and unattended upgrades go by.
+    """
 
     root: Path
     key: SigningKey
     suite: str
     component: str = "main"
     architecture: str = "amd64"
+    origin: str = "stand-in"
+    label: str = "stand-in"
+    key_name: str = "gpg"
 
     def __post_init__(self) -> None:
-        self.pool = self.root / "pool"
-        self.pool.mkdir(parents=True, exist_ok=True)
+        flat = self.suite == FLAT
+        self.dists = self.root if flat else self.root / "dists" / self.suite
+        self.index = self.dists if flat else self.dists / self.component / f"binary-{self.architecture}"
+        self.pool = self.root if flat else self.root / "pool"
+        self._stanzas: dict[Path, str] = {}
 
     def add(self, package: Package) -> Path:
         """Build a package into the pool; `publish` makes it known."""
-        return package.build(self.pool)
+        self.pool.mkdir(parents=True, exist_ok=True)
+        content, deb = package.build(), self.pool / package.file_name
+        deb.write_bytes(content)
+        place = f"./{deb.name}" if self.suite == FLAT else str(deb.relative_to(self.root))
+        sums = f"Filename: {place}\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n"
+        self._stanzas[deb] = package.control + sums
+        return deb
 
-    def publish(self, signer: SigningKey | None = None) -> None:
-        """Write indexes and InRelease. Another `signer` than the published key makes a signature apt refuses."""
-        dists = self.root / "dists" / self.suite
-        binary = dists / self.component / f"binary-{self.architecture}"
-        binary.mkdir(parents=True, exist_ok=True)
-        index = "\n".join(self._stanza(deb) for deb in sorted(self.pool.glob("*.deb"))).encode()
-        (binary / "Packages").write_bytes(index)
-        (binary / "Packages.gz").write_bytes(gzip.compress(index, mtime=0))
-        (dists / "Release").write_text(self._release(dists))
-        (signer or self.key).sign(dists / "Release", dists / "InRelease")
-        (self.root / "gpg").write_text(self.key.public)
+    def add_all(self, packages: Iterable[Package]) -> None:
+        for package in packages:
+            self.add(package)
 
-    def _stanza(self, deb: Path) -> str:
-        content = deb.read_bytes()
-        control = _run("dpkg-deb", "--field", str(deb))
-        place = deb.relative_to(self.root)
-        digest = hashlib.sha256(content).hexdigest()
-        return f"{control}Filename: {place}\nSize: {len(content)}\nSHA256: {digest}\n"
+    def withdraw(self, pattern: str) -> None:
+        """Take packages by file name out of index and pool, as an archive does with what a newer version replaced."""
+        for deb in [deb for deb in self._stanzas if fnmatchcase(deb.name, pattern)]:
+            del self._stanzas[deb]
+            deb.unlink()
 
-    def _release(self, dists: Path) -> str:
-        files = sorted(path for path in dists.rglob("Packages*") if path.is_file())
+    def publish(self, signer: SigningKey | None = None, age_days: float = 0, valid_days: float | None = None) -> None:
+        """Write indexes and InRelease. Another `signer` than the published key makes a signature apt refuses.
+
+        `age_days` dates it back; `valid_days`, from that date on, says until when it may be believed.
+        """
+        self.index.mkdir(parents=True, exist_ok=True)
+        index = "\n".join(self._stanzas[deb] for deb in sorted(self._stanzas)).encode()
+        (self.index / "Packages").write_bytes(index)
+        (self.index / "Packages.gz").write_bytes(gzip.compress(index, mtime=0))
+        date = time.time() - age_days * DAY_SECONDS
+        until = "" if valid_days is None else f"Valid-Until: {_date(date + valid_days * DAY_SECONDS)}\n"
+        (self.dists / "Release").write_text(self._release(f"Date: {_date(date)}\n{until}"))
+        (signer or self.key).sign(self.dists / "Release", self.dists / "InRelease")
+        (self.root / self.key_name).write_text(self.key.public)
+
+    def go_stale(self) -> None:
+        """Leave the signed list of sums as it is and alter the index it speaks of, as a mirror caught in mid-sync."""
+        for name in ("Packages", "Packages.gz"):
+            path = self.index / name
+            path.write_bytes(path.read_bytes() + b"\n")
+
+    def _release(self, dates: str) -> str:
+        files = [self.index / name for name in ("Packages", "Packages.gz")]
         sums = [
-            f" {hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_size} {path.relative_to(dists)}\n"
+            f" {hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_size} {path.relative_to(self.dists)}\n"
             for path in files
         ]
-        return (
-            f"Origin: stand-in\nLabel: stand-in\nSuite: {self.suite}\nCodename: {self.suite}\n"
-            f"Date: {formatdate(usegmt=True)}\nArchitectures: {self.architecture}\n"
-            f"Components: {self.component}\nSHA256:\n{''.join(sums)}"
-        )
+        names = f"Origin: {self.origin}\nLabel: {self.label}\n"
+        if self.suite != FLAT:
+            names += f"Suite: {self.suite}\nCodename: {self.suite}\nComponents: {self.component}\n"
+        return f"{names}{dates}Architectures: {self.architecture}\nSHA256:\n{''.join(sums)}"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with a request: `status` answers with that error, `cut_after` hangs up after so many bytes."""
+
+    status: int | None = None
+    cut_after: int | None = None
 
 
 class Server:
     """Serve a folder over HTTP on every address of this machine, until the `with` block ends."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        self._server = ThreadingHTTPServer(("0.0.0.0", port), partial(_Quiet, directory=str(folder)))
+        self._faults: dict[str, Fault] = {}
+        handler = partial(_Handler, faults=self._faults, directory=str(folder))
+        self._server = ThreadingHTTPServer(("0.0.0.0", port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
@@ -175,6 +216,13 @@ class Server:
             probe.connect((address, 9))
             return f"http://{probe.getsockname()[0]}:{self.port}"
 
+    def misbehave(self, pattern: str, fault: Fault) -> None:
+        """Let every request whose path matches fail until `behave`: `*.deb`, `/cuda/*/InRelease`."""
+        self._faults[pattern] = fault
+
+    def behave(self) -> None:
+        self._faults.clear()
+
     def __enter__(self) -> Server:
         self._thread.start()
         return self
@@ -186,18 +234,67 @@ class Server:
         self._server.server_close()
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _Handler(SimpleHTTPRequestHandler):
+    def __init__(self, *args: object, faults: Mapping[str, Fault], directory: str) -> None:
+        self.faults = faults
+        super().__init__(*args, directory=directory)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        # Times are whole seconds: what is published twice within one would be taken for unchanged.
+        del self.headers["If-Modified-Since"]
+        fault = next((fault for pattern, fault in self.faults.items() if fnmatchcase(self.path, pattern)), Fault())
+        if fault.status:
+            self.send_error(HTTPStatus(fault.status))
+        elif fault.cut_after is not None:
+            self.send_cut(fault.cut_after)
+        else:
+            super().do_GET()
+
+    def send_cut(self, length: int) -> None:
+        """Announce the whole file, send its beginning and hang up."""
+        content = Path(self.translate_path(self.path)).read_bytes()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[:length])
+        self.close_connection = True
+
     def log_message(self, format: str, *args: object) -> None:
         """Requests are no test output."""
 
 
-def _install(place: Path, content: str | Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _content(content: str | bytes | Path) -> tuple[bytes, int]:
+    """A file's bytes and mode: a text that begins as a script does is executable."""
     if isinstance(content, Path):
-        shutil.copy(content, place)
-        return
-    place.write_text(content)
-    place.chmod(0o755 if content.startswith("#!") else 0o644)
+        return content.read_bytes(), content.stat().st_mode & 0o777
+    body = content.encode() if isinstance(content, str) else content
+    return body, 0o755 if body.startswith(b"#!") else 0o644
+
+
+def _tar(files: Mapping[str, tuple[bytes, int]]) -> bytes:
+    """A tar archive of these files, their folders before them, all of root's."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        folders = {str(folder) for name in files for folder in PurePosixPath(name).parents}
+        for folder in sorted(folders | {"."}):
+            entry = tarfile.TarInfo("./" if folder == "." else f"./{folder}/")
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        for name, (content, mode) in sorted(files.items()):
+            entry = tarfile.TarInfo(f"./{name}")
+            entry.size, entry.mode = len(content), mode
+            archive.addfile(entry, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def _ar_member(name: str, content: bytes) -> bytes:
+    """One member of a .deb, which is an ar archive, with its padding."""
+    header = f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode()
+    return header + content + b"\n" * (len(content) % 2)
+
+
+def _date(seconds: float) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 def _run(*command: str) -> str:
