@@ -75,6 +75,7 @@ class Ground:
             [str(Path(sys.executable).parent / "ansible-playbook"), str(play), *self.target.options(),
              "-e", json.dumps(given), *words],
             env={**os.environ, "ANSIBLE_LIBRARY": str(playbooks_dir() / "library"), "ANSIBLE_PIPELINING": "1",
+                 "ANSIBLE_MODULE_UTILS": str(playbooks_dir() / "module_utils"),
                  "ANSIBLE_ROLES_PATH": str(roles_dir()), "ANSIBLE_NOCOLOR": "1"},
             capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from provision.content import roles_dir
+from provision.content import playbooks_dir, roles_dir
 from tests.standins.apt_repository import SigningKey
 
 
-def part(name: str, folder: str = "module_utils") -> ModuleType:
-    """A file of the role; Ansible imports those of module_utils under another name."""
-    path = roles_dir() / "docker" / folder / f"{name}.py"
+def part(name: str, folder: str = "module_utils", parent: Path | None = None) -> ModuleType:
+    """A file of the role or of `parent`; Ansible imports those of module_utils under another name."""
+    path = (parent or roles_dir() / "docker") / folder / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec
     assert spec.loader
@@ -25,7 +25,8 @@ def part(name: str, folder: str = "module_utils") -> ModuleType:
     return module
 
 
-config, openpgp, host = part("docker_config"), part("docker_openpgp"), part("docker_host")
+config, host = part("docker_config"), part("docker_host")
+openpgp = part("provision_openpgp", parent=playbooks_dir())
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,14 @@ def test_merge(found: dict[str, Any], declared: dict[str, Any], owned: list[Any]
     assert config.merge(found, declared, owned) == merged
     again = config.merge(merged, declared, [list(path) for path in config.leaves(declared)])
     assert again == merged
+
+
+def test_the_runtime_of_nvidia_goes_and_the_administrator_s_own_stays() -> None:
+    found = {"runtimes": {"mine": {"path": "/m"}}, "features": {"buildkit": True}}
+    declared = {"runtimes": {"nvidia": {"path": "nvidia-container-runtime", "args": []}}, "features": {"cdi": True}}
+    merged = config.merge(found, declared, [])
+    assert merged["runtimes"] == {**found["runtimes"], **declared["runtimes"]}
+    assert config.merge(merged, {}, [list(path) for path in config.leaves(declared)]) == found
 
 
 def test_log_options_become_texts() -> None:
@@ -124,6 +133,7 @@ def test_the_proof_expects_what_the_role_writes(driver: str, options: dict[str, 
     settings = {
         **{f"docker_{name}": "" for name in names},
         "docker_live_restore": True,
+        "docker_nvidia": False,
         "docker_log_driver": driver,
         "docker_log_options": {"max-size": "10m", "max-file": 3},
         "docker_daemon_options": options,
@@ -156,6 +166,7 @@ def test_fingerprints_agree_with_gpg(tmp_path: Path) -> None:
         assert openpgp.primary_fingerprints(armored) == openpgp.primary_fingerprints(binary) == [one.fingerprint]
         both = openpgp.primary_fingerprints(armored + two.public.encode())
         assert both == [one.fingerprint, two.fingerprint]
+        assert openpgp.without(binary + openpgp.dearmor(two.public.encode()), {two.fingerprint}) == binary
     finally:
         one.remove()
         two.remove()

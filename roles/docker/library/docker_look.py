@@ -72,10 +72,16 @@ import glob
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.text.converters import to_text
 from ansible.module_utils.docker_config import conflicts, leaves, merge, parse, render, with_texts
-from ansible.module_utils.docker_host import daemon_words, fetch, installed, known_to_apt, members_record, reachable
-from ansible.module_utils.docker_openpgp import primary_fingerprints
+from ansible.module_utils.docker_host import daemon_words, members_record
+from ansible.module_utils.provision_apt import (
+    installed,
+    known_to_apt,
+    reachable,
+    rival_sources,
+    text_of,
+    trusted_key,
+)
 
 KEYRING = "/etc/apt/keyrings/docker.asc"
 PIN = "/etc/apt/preferences.d/docker.pref"
@@ -104,13 +110,6 @@ COMPOSE = ("docker-compose-v2", "docker-compose")
 PINNED = ("docker-ce", "docker-ce-cli", "docker.io")
 
 
-def read(path):
-    if not os.path.exists(path):
-        return ""
-    with open(path, "rb") as stream:
-        return to_text(stream.read())
-
-
 def route(params, have):
     """The route and why. What is installed decides before the network does, so that a run never flips a host."""
     if params["source"] != "auto":
@@ -128,32 +127,15 @@ def route(params, have):
 
 
 def key(module):
-    """The repository's key as text: the one in place if it is right, else fetched and judged before use."""
-    wanted = module.params["key_fingerprint"].replace(" ", "").upper()
-    held = read(KEYRING)
+    """The repository's key as text."""
     try:
-        if held and primary_fingerprints(held.encode()) == [wanted]:
-            return held
-    except ValueError:
-        held = ""
-    url = module.params["key_url"]
-    try:
-        fetched = fetch(url)
-        found = primary_fingerprints(fetched)
-        if not fetched.isascii():
-            raise ValueError("it is binary, and apt takes the ASCII-armored form under this name")
-    except (OSError, ValueError) as error:
+        return trusted_key(KEYRING, module.params["key_url"], module.params["key_fingerprint"])
+    except ValueError as error:
         module.fail_json(
-            msg="Docker's repository key %s cannot be used: %s. Set docker_repository_key_url to a copy that this host "
-            "reaches, or docker_source to distribution." % (url, error)
+            msg="Docker's repository %s. Set docker_repository_key_url to a copy that this host reaches, "
+            "docker_repository_key_fingerprint to the key of your mirror if you trust it, "
+            "or docker_source to distribution." % error
         )
-    if found != [wanted]:
-        module.fail_json(
-            msg="Docker's repository key %s has fingerprint %s, expected %s: it is refused and nothing was written. If "
-            "your mirror signs with its own key, set docker_repository_key_fingerprint to a fingerprint you trust."
-            % (url, " and ".join(found), wanted)
-        )
-    return fetched.decode("ascii")
 
 
 def packages(module, source, have):
@@ -173,27 +155,22 @@ def packages(module, source, have):
 
 
 def stale_sources(module, url):
-    """One-line source files left by an older set-up: apt refuses two Signed-By values for one repository."""
-    stale = []
-    for path in sorted(glob.glob("/etc/apt/sources.list.d/*.list")):
-        lines = [line for line in read(path).splitlines() if line.strip() and not line.lstrip().startswith("#")]
-        about = [line for line in lines if url.rstrip("/") in line]
-        if about and len(about) != len(lines):
-            module.fail_json(
-                msg="%s lists Docker's repository among others, and apt refuses one repository with two keys. "
-                "Remove this line from it: %s" % (path, about[0])
-            )
-        if about:
-            stale.append(path)
+    """Source files left by an older set-up: apt refuses two Signed-By values for one repository."""
+    stale, mixed = rival_sources([url], REPOSITORY_FILES[0])
+    for path, line in mixed:
+        module.fail_json(
+            msg="%s lists Docker's repository among others, and apt refuses one repository with two keys. "
+            "Remove this line from it: %s" % (path, line)
+        )
     return stale
 
 
 def daemon(module, declared):
     """daemon.json before and after, and the record of which of its keys are ours."""
-    text = read(DAEMON_JSON)
+    text = text_of(DAEMON_JSON)
     try:
         found = parse(DAEMON_JSON, text)
-        owned = parse(OWNED, read(OWNED))
+        owned = parse(OWNED, text_of(OWNED))
     except ValueError as error:
         module.fail_json(msg="%s. It is not valid JSON: mend it or move it away; nothing was changed." % error)
     merged = merge(found, declared, owned.get("daemon", []))

@@ -1,4 +1,4 @@
-"""What docker_look asks the host and its network. Nothing here changes anything."""
+"""What docker_look asks the host. Nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import glob
 import json
 import os
 import shlex
-import urllib.error
-import urllib.request
 
 MEMBERS = "/var/lib/provision/docker/members.json"
-TIMEOUT = 5  # seconds; a repository that is there answers in well under one
 UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 # What Docker's and Debian's units both start, for a host that has neither yet.
 PACKAGED = [("-H", "the packaged docker.service"), ("--containerd", "the packaged docker.service")]
@@ -22,48 +19,6 @@ def members_record():
         return []
     with open(MEMBERS, encoding="utf-8") as stream:
         return json.load(stream)
-
-
-def request(url, method):
-    if not url.startswith(("https://", "http://", "file://")):
-        raise OSError("%s is not an http, https or file address" % url)
-    return urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=TIMEOUT)
-
-
-def reachable(url):
-    """Why `url` does not answer, or an empty text."""
-    try:
-        with request(url, "HEAD"):
-            return ""
-    except OSError as error:
-        return str(getattr(error, "reason", error))
-
-
-def fetch(url):
-    """The bytes at `url`, verified by the host's own certificate store. Raises OSError."""
-    with request(url, "GET") as response:
-        return response.read()
-
-
-def installed(module, names):
-    """Names and versions of those packages that are installed completely."""
-    form = "${Package} ${db:Status-Status} ${Version}\n"
-    # dpkg-query fails where one of the names is unknown to it, and tells of the others all the same.
-    answer = module.run_command(["dpkg-query", "-W", "-f", form, *names])[1]
-    rows = [line.split(" ") for line in answer.splitlines()]
-    return {row[0]: row[2] for row in rows if len(row) == 3 and row[1] == "installed"}
-
-
-def known_to_apt(module, names):
-    """Those names for which apt's present lists hold a candidate."""
-    answer = module.run_command(["apt-cache", "policy", *names], environ_update={"LC_ALL": "C"})[1]
-    known, name = [], ""
-    for line in answer.splitlines():
-        if not line.startswith(" "):
-            name = line.rstrip(":")
-        elif line.strip().startswith("Candidate:") and "(none)" not in line:
-            known.append(name)
-    return known
 
 
 def lines_of(path):

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from provision.content import playbooks_dir
+
 KEYRING = "/etc/apt/keyrings/docker.asc"
 SOURCES = "/etc/apt/sources.list.d/docker.sources"
+NVIDIA = {"runtimes": {"nvidia": {"path": "nvidia-container-runtime", "args": []}}, "features": {"cdi": True}}
+KNOWS_CDI = 25  # the first major version of the engine that does
 
 # A shell and its libraries become an image; its container fails once, so that its restart policy has to act.
 # The trap takes container and image away however this ends.
@@ -41,6 +45,7 @@ def declared(settings):
     if settings["docker_log_driver"] and settings["docker_log_options"]:
         wanted["log-opts"] = settings["docker_log_options"]
     wanted["live-restore"] = settings["docker_live_restore"]
+    wanted |= NVIDIA if settings["docker_nvidia"] else {}
     config = role_part("docker_config")
     return config.with_texts(config.overlay(wanted, settings["docker_daemon_options"]))
 
@@ -53,16 +58,20 @@ def within(part, whole):
 
 
 def role_part(name):
-    """A file of the role's module_utils."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "module_utils" / f"{name}.py")
-    part = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(part)
-    return part
+    return part(Path(__file__).parents[1], name)
+
+
+def part(parent, name):
+    """A file of the role's module_utils, or of the playbooks'."""
+    spec = importlib.util.spec_from_file_location(name, parent / "module_utils" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def fingerprints(text):
-    """By the role's own reader of keys, since a host need not have gpg."""
-    return role_part("docker_openpgp").primary_fingerprints(text.encode())
+    """By the project's own reader of keys, since a host need not have gpg."""
+    return part(playbooks_dir(), "provision_openpgp").primary_fingerprints(text.encode())
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +112,9 @@ def test_running_daemon_agrees(plan, info):
     assert info["Driver"] == wanted.get("storage-driver", info["Driver"])
     mirrors = {url.rstrip("/") for url in info["RegistryConfig"]["Mirrors"] or []}
     assert mirrors >= {url.rstrip("/") for url in wanted.get("registry-mirrors", [])}
+    assert set(info["Runtimes"]) >= set(wanted.get("runtimes", {}))
+    if plan.settings["docker_nvidia"] and int(info["ServerVersion"].split(".")[0]) >= KNOWS_CDI:
+        assert info.get("CDISpecDirs"), "the daemon looks for no CDI devices"
 
 
 def test_containerd_keeps_its_data_where_declared(host, plan):

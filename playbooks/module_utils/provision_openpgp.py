@@ -21,12 +21,27 @@ def primary_fingerprints(data):
         ValueError: where `data` is not a public key file.
     """
     try:
-        found = [fingerprint(body) for tag, body in packets(dearmor(data)) if tag == PUBLIC_KEY]
+        found = [fingerprint(body) for tag, body, _ in packets(dearmor(data)) if tag == PUBLIC_KEY]
     except (IndexError, binascii.Error) as error:
         raise ValueError("it is cut off or damaged (%s)" % error) from error
     if not found:
         raise ValueError("it holds no OpenPGP public key")
     return found
+
+
+def without(data, unwanted):
+    """A binary keyring without the keys whose fingerprints are `unwanted`: each goes with all that follows it.
+
+    Raises:
+        ValueError: where `data` is not a public key file.
+    """
+    kept, position, keep = b"", 0, True
+    for tag, body, end in packets(data):
+        if tag == PUBLIC_KEY:
+            keep = fingerprint(body) not in unwanted
+        kept += data[position:end] if keep else b""
+        position = end
+    return kept
 
 
 def dearmor(data):
@@ -45,7 +60,7 @@ def payload(block):
 
 
 def packets(data):
-    """Yield `(tag, body)` of every packet."""
+    """Yield `(tag, body, end)` of every packet; it ends before `data[end]`."""
     position = 0
     while position < len(data):
         header = data[position]
@@ -57,7 +72,7 @@ def packets(data):
             tag, (position, length) = (header >> 2) & 0x0F, old_length(data, position + 1, header & 0x03)
         if position + length > len(data):
             raise ValueError("it is cut off")
-        yield tag, data[position : position + length]
+        yield tag, data[position : position + length], position + length
         position += length
 
 

@@ -1,0 +1,82 @@
+"""apt knows NVIDIA's CUDA repository by one key, and takes no driver from it that was not asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+import pytest
+from testinfra.host import Host
+
+from provision.content import playbooks_dir
+from provision.model import HostPlan
+
+SOURCE = "/etc/apt/sources.list.d/cuda-repository.sources"
+KEYRING = "/etc/apt/keyrings/cuda-repository.asc"
+RETIRED = "AE09FE4BBD223A84B2CCFCE3F60F4B3D7FA2AF80"
+DRIVERS = ("cuda-drivers", "nvidia-open")
+
+
+def fingerprints(data: bytes) -> list[str]:
+    """By the project's own reader of keys, since a host need not have gpg; none of what is no file of keys."""
+    path = playbooks_dir() / "module_utils" / "provision_openpgp.py"
+    spec = importlib.util.spec_from_file_location("provision_openpgp", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        return list(module.primary_fingerprints(data))
+    except ValueError:
+        return []
+
+
+def field(host: Host, name: str) -> str:
+    found = re.search(rf"^{name}: (.*)$", host.file(SOURCE).content_string, re.MULTILINE)
+    assert found, f"{SOURCE} has no {name}"
+    return found.group(1)
+
+
+@pytest.fixture(scope="module")
+def policy(host: Host) -> dict[str, str]:
+    """apt's candidate of every package that may not come, and of those of a driver; empty where it has none."""
+    answer = host.run(f"LC_ALL=C apt-cache policy cuda {' '.join(DRIVERS)}")
+    found = re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: (.*)\n  Version table:\n", answer.stdout, re.MULTILINE)
+    return {name: "" if version == "(none)" else version for name, version in found}
+
+
+def test_the_repository_is_signed_by_the_one_key(host: Host, plan: HostPlan) -> None:
+    assert field(host, "Signed-By") == KEYRING
+    assert fingerprints(host.file(KEYRING).content) == [plan.settings["cuda_repository_key_fingerprint"]]
+    assert field(host, "URIs").startswith(plan.settings["cuda_repository_url"].rstrip("/") + "/")
+
+
+def test_apt_has_read_its_lists(host: Host) -> None:
+    targets = host.run("apt-get indextargets --format '$(REPO_URI) $(FILENAME)' 'Created-By: Packages'")
+    assert targets.rc == 0, f"apt cannot read its sources: {targets.stderr}"
+    lists = dict(line.split(" ", 1) for line in targets.stdout.splitlines())
+    address = field(host, "URIs").rstrip("/") + "/"
+    assert address in lists, f"apt reads no lists of {address}"
+    assert host.file(lists[address]).exists, f"{lists[address]} is missing"
+
+
+def test_nothing_else_brings_it(host: Host) -> None:
+    address = re.sub(r"^[a-z]+://", "", field(host, "URIs")).rstrip("/")
+    others = host.run(
+        f"grep -Frls -e {address} -e developer.download.nvidia.com/compute /etc/apt/sources.list /etc/apt/sources.list.d"
+    )
+    assert [path for path in others.stdout.split() if path != SOURCE and path.endswith((".list", ".sources"))] == []
+    assert not host.package("cuda-keyring").is_installed
+
+
+def test_the_retired_key_is_trusted_no_more(host: Host) -> None:
+    with host.sudo():
+        rings = host.run("find /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d -type f 2>/dev/null").stdout.split()
+        trusting = [path for path in rings if RETIRED in fingerprints(host.file(path).content)]
+    assert trusting == []
+
+
+def test_its_driver_comes_only_where_the_plan_says_so(plan: HostPlan, policy: dict[str, str]) -> None:
+    assert policy.get("cuda") == "", "the bare metapackage could be installed, or apt has no list of the repository"
+    found = {name for name in DRIVERS if policy.get(name)}
+    assert found == (set(DRIVERS) if plan.settings["cuda_repository_driver"] else set())
