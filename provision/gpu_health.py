@@ -14,8 +14,8 @@ from provision.catalog.nvidia import Product
 from provision.model import Card, Driver
 from provision.nvidia_smi import Smi, SmiGpu
 
-# Below these shares of the data sheet something is wrong with a card. A copy within a sound GH200 was measured at 74 % of
-# its bandwidth, other kernels at 83 %. The best FP16 shape reaches 73 to 87 %, a fixed shape less.
+# Below these shares of the data sheet something is wrong with a card. A copy within a sound GH200 was measured at 74 %
+# of its bandwidth, other kernels at 83 %. The best FP16 shape reaches 73 to 87 %, a fixed shape less.
 BANDWIDTH_SHARE = 0.65
 MATMUL_SHARE = 0.55
 

@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -22,8 +22,10 @@ from provision.model import HostPlan
 
 LONGEST_MESSAGE = 600  # characters
 COMMAND_PATIENCE = 600  # seconds; loading a large model takes minutes
+ASSUMED = "every card of this host is assumed (--assume-gpu): not proved"
 _job = pytest.StashKey[dict[str, Any]]()
 _reporter = pytest.StashKey["Reporter"]()
+_real_cards = pytest.StashKey[bool]()
 
 
 class Result(base.CommandResult):  # type: ignore[misc]  # testinfra is untyped
@@ -116,6 +118,30 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_job] = json.load(stream)
     config.stash[_reporter] = Reporter(int(os.environ.pop(RESULTS)))
     config.pluginmanager.register(config.stash[_reporter])
+    config.addinivalue_line("markers", "gpu: asks a real NVIDIA GPU of the host")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What asks a GPU is left out where the plan has none, and skipped where every one of them is assumed."""
+    cards = config.stash[_job]["plan"].get("cards", [])
+    config.stash[_real_cards] = not all(card.get("assumed", False) for card in cards)
+    asking = [item for item in items if item.get_closest_marker("gpu")]
+    if not cards:
+        config.hook.pytest_deselected(items=asking)
+        items[:] = [item for item in items if item not in asking]
+    elif not config.stash[_real_cards]:
+        for item in asking:
+            item.add_marker(pytest.mark.skip(reason=ASSUMED))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where the cards are real, a test that asks one and skips has found that it cannot be asked: a failure."""
+    report = yield
+    if report.skipped and item.get_closest_marker("gpu") and item.config.stash[_real_cards]:
+        report.longrepr = f"skipped, although this host's cards are real: {' '.join(_message(report).split())}"
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from provision.engine.checks import check
 from provision.engine.preflight import Found
 from provision.engine.workspace import Workspace
 from provision.events import CheckFinished, Event, HostUnreachable
-from provision.model import Frameworks, Host, HostPlan, OperatingSystem
+from provision.model import Card, Driver, Frameworks, Host, HostPlan, OperatingSystem
 
 SYSTEM = OperatingSystem("debian", "12", "bookworm", "x86_64", python="3.11.2")
 FOUND = Found(Host("box"), "admin", "free", SYSTEM, sys.executable, (), 0.1)
@@ -217,3 +217,53 @@ def test_ctrl_c_ends_pytest_and_is_passed_on(bench: Bench) -> None:
     assert [event.check for event in events if isinstance(event, CheckFinished)] == ["test_a"]
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [command for command in commands if str(bench.roles).encode() in command]
+
+
+CARD = Card("0000:01:00.0", "10de:2206", "GeForce RTX 3080", "Ampere", "8.6")
+GPU_TESTS = (
+    "import pytest\n"
+    "def test_plain(host): assert host.run('true').rc == 0\n"
+    "@pytest.mark.gpu\n"
+    "def test_asks(plan): assert plan.cards[0].product == 'GeForce RTX 3080'\n"
+    "@pytest.mark.gpu\n"
+    "def test_skips(): pytest.skip('there is no\\ncard')\n"
+    "@pytest.fixture\n"
+    "def card(): pytest.skip('no nvidia-smi')\n"
+    "@pytest.mark.gpu\n"
+    "def test_fixture_skips(card): pass\n"
+    "def test_plain_skip(): pytest.skip('by itself')\n"
+)
+
+
+def with_cards(*cards: Card) -> Target:
+    return Target(plan=replace(PLAN, cards=cards, driver=Driver("580", "open", "debian")))
+
+
+def test_where_a_card_is_real_a_skip_is_a_failure_with_its_reason(bench: Bench) -> None:
+    bench.role("base", GPU_TESTS)
+    events = bench.run(with_cards(replace(CARD, address="0000:02:00.0", assumed=True), CARD))
+    told = {event.check: event for event in events if isinstance(event, CheckFinished)}
+    assert {name: event.state for name, event in told.items()} == {
+        "test_plain": "passed",
+        "test_asks": "passed",
+        "test_skips": "failed",
+        "test_fixture_skips": "error",
+        "test_plain_skip": "skipped",
+    }
+    assert told["test_skips"].message == "skipped, although this host's cards are real: there is no card"
+    assert told["test_fixture_skips"].message.endswith("cards are real: no nvidia-smi")
+
+
+def test_where_every_card_is_assumed_what_asks_one_is_skipped_with_that_reason(bench: Bench) -> None:
+    bench.role("base", GPU_TESTS)
+    events = bench.run(with_cards(replace(CARD, assumed=True)))
+    told = {event.check: event for event in events if isinstance(event, CheckFinished)}
+    assert {name for name, event in told.items() if event.state == "passed"} == {"test_plain"}
+    said = {told[name].message for name in ("test_asks", "test_skips", "test_fixture_skips")}
+    assert said == {"every card of this host is assumed (--assume-gpu): not proved"}
+    assert told["test_asks"].state == "skipped"
+
+
+def test_where_no_card_is_planned_what_asks_one_is_left_out(bench: Bench) -> None:
+    bench.role("base", GPU_TESTS)
+    assert bench.states() == {"test_plain": "passed", "test_plain_skip": "skipped"}
