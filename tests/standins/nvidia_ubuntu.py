@@ -28,6 +28,10 @@ VERSIONS = {
     "570": ("570.195.03", "570.211.01"),
     "580": ("580.159.03", "580.173.02"),
 }
+DEPMOD = """\
+#!/bin/sh
+[ ! -d /lib/modules/{release} ] || depmod {release} 2>/dev/null || :
+"""
 LIBRARY_FILES = {
     "cfg1": ("libnvidia-cfg",),
     "compute": ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler", "libnvidia-opencl"),
@@ -186,6 +190,7 @@ class Driver:
         version, release = kernel.version + rebuild, kernel.release
         common = self.near(self.part("nvidia-kernel-common"))
         source = {"Source": "linux-restricted-modules"}
+        indexed = dict.fromkeys(("postinst", "postrm"), DEPMOD.format(release=release))
         for flavour in ("", "-open"):
             name = f"linux-modules-nvidia-{self.branch}{flavour}"
             image = f"linux-image-{release} | linux-image-unsigned-{release}"
@@ -195,7 +200,7 @@ class Driver:
             files = modules(folder, self.upstream)
             if not flavour:
                 needs = f"{image}, {', '.join(common)}"
-                yield Package(objects, version, depends=needs, fields=source, files=files)
+                yield Package(objects, version, needs, source, files, scripts=indexed)
             dkms = f"{self.part('nvidia-dkms')}{flavour} (= {self.upstream}-1)"
             yield Package(
                 f"{name}-{release}",
@@ -203,6 +208,7 @@ class Driver:
                 depends=", ".join((image, *common, *(() if flavour else signed))),
                 fields={**source, "Provides": f"{dkms}, nvidia-prebuilt-kernel"},
                 files=files if flavour else {},
+                scripts=indexed if flavour else {},
             )
             yield metapackage(f"{name}-generic", version, f"{name}-{release} (= {version})", *common, **source)
 
