@@ -3,7 +3,8 @@
 
 Each `*.in` beside a lock is what people write; `uv pip compile` turns it into the `*.txt` that hosts install with
 `--require-hashes`. A lock is universal: it lists the hashes of every wheel of a version, so that one file serves each
-Python and architecture it names; a first line such as `# CPython 3.10 and newer` says from which Python on. Arguments are passed on to uv (`--find-links DIR`, `--upgrade`, `--index URL` ...).
+Python and architecture it names. Its first line says from which Python on, and what an environment of it was measured
+to take: `# CPython 3.10 and newer; 950 MB installed`. Arguments are passed on to uv (`--find-links DIR`, `--upgrade`).
 
 A wheel that only PyTorch's own index publishes (`+cpu`) is pinned by `wheels.sha256`, a plain sha256sum listing. What
 uv finds of such a wheel, in a folder or on the index, has to be in that listing, or nothing is written.
@@ -19,6 +20,7 @@ from pathlib import Path
 
 ROLES = Path(__file__).resolve().parent.parent / "roles"
 OLDEST_PYTHON = re.compile(r"# CPython (3\.[0-9]+) and newer")
+INSTALLED = re.compile(r"[0-9]+ MB installed")
 HASH = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -80,7 +82,9 @@ def main(arguments: list[str]) -> int:
             print(f"{source}: not locked: {fault}", file=sys.stderr)
             return 1
         place = os.path.relpath(source.with_suffix(".txt"), ROLES.parent)
+        size = INSTALLED.search(source.read_text())
         head = f"# Locked by tools/lock_environments.py from {source.name}. Do not edit.\n"
+        head += f"# {size[0]}\n" if size else ""  # the hosts' module reads it
         source.with_suffix(".txt").write_text(head + text)
         print(f"{place}: {len(re.findall(r'^[a-z0-9]', text, re.MULTILINE))} packages")
     return 0

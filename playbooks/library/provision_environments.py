@@ -43,7 +43,9 @@ options:
     elements: str
     default: []
   free_mb:
-    description: MiB that have to be free under O(root) before anything is built.
+    description:
+      - MiB that have to be left under O(root) when everything is built. What a build itself takes is read from its
+        lock, from a comment such as C(# 950 MB installed).
     type: int
     default: 0
 """
@@ -233,10 +235,12 @@ def undeclared(module):
     return sorted(found)
 
 
-def need_space(module):
+def need_space(module, environments):
+    sizes = [re.search(r"^# ([0-9]+) MB installed", env.lock, re.MULTILINE) for env in environments]
+    needed = module.params["free_mb"] + sum(int(size.group(1)) for size in sizes if size)
     free = shutil.disk_usage(module.params["root"]).free // 1048576
-    if free < module.params["free_mb"]:
-        told = (module.params["root"], free, module.params["free_mb"])
+    if free < needed:
+        told = (module.params["root"], free, needed)
         module.fail_json(msg="%s has %d MiB free and %d are needed. Nothing was changed: make room first" % told)
 
 
@@ -257,7 +261,7 @@ def converge(module, environments):
     with alone(root):
         faulty = [env for env in environments if env.fault()]
         if faulty:
-            need_space(module)
+            need_space(module, faulty)
         for env in faulty:
             env.build()
         for link, target in wanted_links(module, environments).items():

@@ -11,20 +11,109 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from provision.catalog import load_catalog
+from provision.gpu_health import bandwidth_fault, matmul_fault
 from provision.model import HostPlan
 
 LOCKS = Path(__file__).parents[1] / "files" / "locks"
 
-# The product of two seeded matrices by torch, by plain Python and through numpy's view of the same memory.
-COMPUTE = """
+# The product of two matrices by the framework and by plain Python, on the CPU: the difference has to be nothing.
+PLAIN = """
+import json, random
+random.seed(20)
+a, b = ([[random.random() for _ in range(40)] for _ in range(40)] for _ in range(2))
+plain = [[sum(x * y for x, y in zip(row, column)) for column in zip(*b)] for row in a]
+def tell(product):
+    print(json.dumps(max(abs(x - y) for mine, row in zip(product.tolist(), plain) for x, y in zip(mine, row))))
+"""
+COMPUTE = {
+    "torch": """
+import torch
+tell((torch.tensor(a, dtype=torch.float64) @ torch.tensor(b, dtype=torch.float64)).numpy())
+""",
+    "tensorflow": """
+import os
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import tensorflow as tf
+with tf.device("/CPU:0"):
+    tell(tf.linalg.matmul(tf.constant(a, tf.float64), tf.constant(b, tf.float64)).numpy())
+""",
+    "openvino": """
+import numpy, openvino
+from openvino import opset13 as ops
+left, right = (ops.parameter([40, 40], numpy.float64) for _ in range(2))
+model = openvino.Core().compile_model(openvino.Model([ops.matmul(left, right, False, False)], [left, right]), "CPU",
+                                      {"INFERENCE_PRECISION_HINT": "f32"})
+tell(model([numpy.array(a), numpy.array(b)])[0])
+""",
+}
+# OpenVINO computes doubles as 32-bit floats on a CPU.
+PRECISION = {"torch": 1e-12, "tensorflow": 1e-12, "openvino": 1e-4}
+
+# The compute capabilities that a build holds code for: it knows them without a card.
+CAPABILITIES = {
+    "torch": "import json, torch; print(json.dumps(torch._C._cuda_getArchFlags().split()))",
+    "tensorflow": """
+import os
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import json, tensorflow as tf
+print(json.dumps(tf.sysconfig.get_build_info()["cuda_compute_capabilities"]))
+""",
+}
+
+# On each card: a product checked against the CPU's, and the best of a few timed copies (GB/s, reads and writes both
+# counted) and FP16 products (TFLOPS).
+CARDS = """
 import json, torch
-torch.manual_seed(20)
-a, b = torch.rand(40, 40, dtype=torch.float64), torch.rand(40, 40, dtype=torch.float64)
-rows, columns = a.tolist(), b.t().tolist()
-plain = [[sum(x * y for x, y in zip(row, column)) for column in columns] for row in rows]
-product = a @ b
-error = (product - torch.tensor(plain, dtype=torch.float64)).abs().max().item()
-print(json.dumps({"error": error, "numpy": float(product.numpy().sum()), "torch": product.sum().item()}))
+def best(times, work, warm=3):
+    least = float("inf")
+    for turn in range(times + warm):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record(); work(); end.record(); torch.cuda.synchronize()
+        least = least if turn < warm else min(least, start.elapsed_time(end) / 1000)
+    return least
+told = []
+for number in range(torch.cuda.device_count()):
+    with torch.cuda.device(number):
+        found = torch.cuda.get_device_properties(number)
+        a, b = torch.rand(256, 256, dtype=torch.float64), torch.rand(256, 256, dtype=torch.float64)
+        error = ((a.cuda() @ b.cuda()).cpu() - a @ b).abs().max().item()
+        free = torch.cuda.mem_get_info()[0]
+        size = min(1 << 30, free // 4)
+        source = torch.empty(size, dtype=torch.uint8, device="cuda"); target = torch.empty_like(source)
+        copied = 2 * size / best(10, lambda: target.copy_(source)) / 1e9
+        del source, target
+        side = 8192 if free > 2 << 30 else 4096
+        x, y = (torch.randn(side, side, dtype=torch.float16, device="cuda") for _ in range(2))
+        product = 2 * side**3 / best(10, lambda: x @ y) / 1e12
+        del x, y
+        torch.cuda.empty_cache()
+        told.append({"capability": f"{found.major}.{found.minor}", "bus": found.pci_bus_id, "error": error,
+                     "bandwidth_gbs": copied, "matmul_tflops": product})
+print(json.dumps(told))
+"""
+
+# Every card adds to the sum of all: one process that drives them all through NCCL.
+NCCL = """
+import json, torch
+from torch.cuda import nccl
+cards = range(torch.cuda.device_count())
+tensors = [torch.full((1 << 20,), float(number + 1), device=number) for number in cards]
+nccl.all_reduce(tensors)
+for number in cards:
+    torch.cuda.synchronize(number)
+print(json.dumps([[tensor.min().item(), tensor.max().item()] for tensor in tensors]))
+"""
+
+TENSORFLOW_CARDS = """
+import os
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import json, tensorflow as tf
+told = []
+for device in tf.config.list_logical_devices("GPU"):
+    with tf.device(device.name):
+        told.append(tf.reduce_sum(tf.linalg.matmul(tf.ones([64, 64]), tf.ones([64, 64]))).numpy().item())
+print(json.dumps(told))
 """
 
 # Without importing torch, which would take seconds.
@@ -67,12 +156,32 @@ def home(plan: HostPlan, name: str) -> str:
     return f"{plan.settings['python_ml_root']}/{name}"
 
 
+def of_framework(plan: HostPlan, framework: str) -> list[str]:
+    """The environments whose lock has that framework."""
+    return [name for name in environments(plan) if framework in lock(plan, name)]
+
+
+def backends(plan: HostPlan) -> dict[str, str]:
+    return {"torch": plan.frameworks.torch_backend, "tensorflow": plan.frameworks.tensorflow_backend}
+
+
 def lock(plan: HostPlan, name: str) -> dict[str, str]:
     """Version by distribution name, as locked; a pin under a condition keeps its marker behind the version."""
-    entry = next(entry for entry in plan.settings["python_ml_environments"] if entry["name"] == name)
-    file = LOCKS / f"{entry['requirements']}-{plan.settings['python_ml_torch_backend']}.txt"
-    text = (Path(entry["requirements"]) if entry["requirements"].startswith("/") else file).read_text()
-    return dict(re.findall(r"^([a-z0-9-]+)==([^\\\n]+?) *\\?$", text, re.MULTILINE))
+    wanted = next(entry for entry in plan.settings["python_ml_environments"] if entry["name"] == name)["requirements"]
+    file = Path(wanted) if wanted.startswith("/") else LOCKS / f"{wanted}-{backends(plan).get(wanted, 'cpu')}.txt"
+    pins = dict(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,-]*\])?==([^\\\n]+?) *\\?$", file.read_text(), re.MULTILINE))
+    # TensorFlow's build without CUDA has a name of its own.
+    return {"tensorflow": pins["tensorflow-cpu"], **pins} if "tensorflow-cpu" in pins else pins
+
+
+def covered(capability: str, built: list[str]) -> bool:
+    """Machine code runs on its own major number from its minor one on; PTX (`compute_90`) on everything newer."""
+    major, minor = (int(number) for number in capability.split("."))
+    for kind, number in (word.split("_") for word in built):
+        code = divmod(int(number.rstrip("af")), 10)
+        if (code[0] == major and code[1] <= minor) or (kind == "compute" and code <= (major, minor)):
+            return True
+    return False
 
 
 def answer(host: Host, plan: HostPlan, name: str, script: str) -> Any:
@@ -84,20 +193,57 @@ def answer(host: Host, plan: HostPlan, name: str, script: str) -> Any:
     return json.loads(found.stdout)
 
 
-def test_a_tensor_is_computed_by_the_service_user(host: Host, plan: HostPlan) -> None:
-    for name in environments(plan):
-        if "torch" in lock(plan, name):
-            found = answer(host, plan, name, COMPUTE)
-            assert found["error"] < 1e-12, f"{name}: torch and plain Python differ by {found['error']}"
-            assert found["numpy"] == pytest.approx(found["torch"], rel=1e-12)
+def test_every_environment_computes_for_the_service_user(host: Host, plan: HostPlan) -> None:
+    for framework, script in COMPUTE.items():
+        for name in of_framework(plan, framework):
+            error = answer(host, plan, name, PLAIN + script)
+            assert error < PRECISION[framework], f"{name}: {framework} and plain Python differ by {error}"
 
 
 def test_torch_is_the_planned_build(host: Host, plan: HostPlan) -> None:
-    for name in environments(plan):
-        if "torch" in lock(plan, name):
-            found = answer(host, plan, name, BUILD)
-            backend = f"cu{found['cuda'].replace('.', '')}" if found["cuda"] else "cpu"
-            assert (found["version"], backend) == (lock(plan, name)["torch"], plan.frameworks.torch_backend)
+    for name in of_framework(plan, "torch"):
+        found = answer(host, plan, name, BUILD)
+        backend = f"cu{found['cuda'].replace('.', '')}" if found["cuda"] else "cpu"
+        versions = (found["version"].partition("+")[0], lock(plan, name)["torch"].partition("+")[0])
+        assert (versions[0], backend) == (versions[1], plan.frameworks.torch_backend)
+
+
+def test_every_gpu_build_has_code_for_every_card(host: Host, plan: HostPlan) -> None:
+    for framework, script in CAPABILITIES.items():
+        for name in of_framework(plan, framework) if backends(plan)[framework] != "cpu" else ():
+            built = answer(host, plan, name, script)
+            without = ", ".join(card.product for card in plan.cards if not covered(card.compute_capability, built))
+            assert not without, f"{name}: {framework} has code for {', '.join(built)}; {without} cannot run it"
+
+
+@pytest.mark.gpu
+def test_torch_computes_on_every_card(host: Host, plan: HostPlan) -> None:
+    """Right, and as fast as a sound card of its kind."""
+    products = load_catalog().nvidia.products
+    for name in of_framework(plan, "torch"):
+        found = answer(host, plan, name, CARDS)
+        assert sorted(card["capability"] for card in found) == sorted(card.compute_capability for card in plan.cards)
+        wrong = [card for card in found if card["error"] > 1e-9]
+        assert not wrong, f"{name}: these cards compute wrongly: {wrong}"
+        slow = []
+        for card in plan.cards:
+            measured = next(each for each in found if each["bus"] == int(card.address.split(":")[1], 16))
+            slow += [bandwidth_fault(products[card.pci_id], measured["bandwidth_gbs"])]
+            slow += [matmul_fault(products[card.pci_id], measured["matmul_tflops"])]
+        assert not any(slow), "; ".join(filter(None, slow))
+
+
+@pytest.mark.gpu
+def test_cards_add_up_through_nccl(host: Host, plan: HostPlan) -> None:
+    for name in of_framework(plan, "torch"):
+        total = sum(range(1, len(plan.cards) + 1))
+        assert answer(host, plan, name, NCCL) == [[total, total]] * len(plan.cards)
+
+
+@pytest.mark.gpu
+def test_tensorflow_computes_on_every_card(host: Host, plan: HostPlan) -> None:
+    for name in of_framework(plan, "tensorflow"):
+        assert answer(host, plan, name, TENSORFLOW_CARDS) == [64.0**3] * len(plan.cards)
 
 
 def test_every_distribution_is_the_locked_one(host: Host, plan: HostPlan) -> None:
