@@ -41,8 +41,18 @@ DAY_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
+class Link:
+    """A symbolic link as a package's file."""
+
+    target: str
+
+
+Content = str | bytes | Path | Link
+
+
+@dataclass(frozen=True)
 class Package:
-    """A package to be built. `files` are texts, bytes or files of this machine by absolute path on the host.
+    """A package to be built. `files` are texts, bytes, links or files of this machine by absolute path on the host.
 
     `scripts` are maintainer scripts by name (`postinst`); `fields` are further control fields (`Conflicts`).
     """
@@ -51,7 +61,7 @@ class Package:
     version: str
     depends: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str | bytes | Path] = field(default_factory=dict)
+    files: Mapping[str, Content] = field(default_factory=dict)
     scripts: Mapping[str, str] = field(default_factory=dict)
     conffiles: tuple[str, ...] = ()
     architecture: str = "amd64"
@@ -75,11 +85,10 @@ class Package:
 
     def build(self) -> bytes:
         """The .deb. Uncompressed: it lives for one test and never leaves this machine."""
-        control: dict[str, tuple[bytes, int]] = {"control": (self.control.encode(), 0o644)}
+        control: dict[str, Content] = {"control": self.control, **self.scripts}
         if self.conffiles:
-            control["conffiles"] = ("".join(f"{path}\n" for path in self.conffiles).encode(), 0o644)
-        control |= {name: (text.encode(), 0o755) for name, text in self.scripts.items()}
-        data = {path.lstrip("/"): _content(content) for path, content in self.files.items()}
+            control["conffiles"] = "".join(f"{path}\n" for path in self.conffiles)
+        data = {path.lstrip("/"): content for path, content in self.files.items()}
         members = (("debian-binary", b"2.0\n"), ("control.tar", _tar(control)), ("data.tar", _tar(data)))
         return b"!<arch>\n" + b"".join(_ar_member(name, content) for name, content in members)
 
@@ -263,15 +272,7 @@ class _Handler(SimpleHTTPRequestHandler):
         """Requests are no test output."""
 
 
-def _content(content: str | bytes | Path) -> tuple[bytes, int]:
-    """A file's bytes and mode: a text that begins as a script does is executable."""
-    if isinstance(content, Path):
-        return content.read_bytes(), content.stat().st_mode & 0o777
-    body = content.encode() if isinstance(content, str) else content
-    return body, 0o755 if body.startswith(b"#!") else 0o644
-
-
-def _tar(files: Mapping[str, tuple[bytes, int]]) -> bytes:
+def _tar(files: Mapping[str, Content]) -> bytes:
     """A tar archive of these files, their folders before them, all of root's."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
@@ -280,11 +281,24 @@ def _tar(files: Mapping[str, tuple[bytes, int]]) -> bytes:
             entry = tarfile.TarInfo("./" if folder == "." else f"./{folder}/")
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(entry)
-        for name, (content, mode) in sorted(files.items()):
+        for name, content in sorted(files.items()):
             entry = tarfile.TarInfo(f"./{name}")
-            entry.size, entry.mode = len(content), mode
-            archive.addfile(entry, io.BytesIO(content))
+            body = b""
+            if isinstance(content, Link):
+                entry.type, entry.linkname = tarfile.SYMTYPE, content.target
+            else:
+                body, entry.mode = _body(content)
+            entry.size = len(body)
+            archive.addfile(entry, io.BytesIO(body))
     return stream.getvalue()
+
+
+def _body(content: str | bytes | Path) -> tuple[bytes, int]:
+    """A file's bytes and mode: a text that begins as a script does is executable."""
+    if isinstance(content, Path):
+        return content.read_bytes(), content.stat().st_mode & 0o777
+    body = content.encode() if isinstance(content, str) else content
+    return body, 0o755 if body.startswith(b"#!") else 0o644
 
 
 def _ar_member(name: str, content: bytes) -> bytes:

@@ -1,12 +1,13 @@
 """A kernel module called nvidia that DKMS really builds and the kernel really loads: 20 lines, no hardware.
 
 It answers in /proc/driver/nvidia/version as NVIDIA's does, so that "loaded module = installed library" is judged for
-real. The faulty ones are what an operator meets: a source that does not build, a module that finds no device.
+real. The faulty ones are what an operator meets: `build`, a source that does not compile, so that the installation
+fails; `skip`, a source that DKMS holds unfit for this kernel: all goes well, and after a reboot nothing is there.
 """
 
 from __future__ import annotations
 
-FAULTS = ("", "build", "load")
+from tests.standins.apt_repository import Content
 
 SOURCE = """\
 // stand-in for NVIDIA's kernel module: it drives nothing and answers which version it is
@@ -24,7 +25,6 @@ static int tell(struct seq_file *out, void *unused)
 }}
 static int __init begin(void)
 {{
-	{failing_load}
 	folder = proc_mkdir("driver/nvidia", NULL);
 	return folder && proc_create_single("version", 0444, folder, tell) ? 0 : -ENOMEM;
 }}
@@ -38,7 +38,7 @@ MODULE_LICENSE("GPL");
 MODULE_VERSION("{version}");
 """
 BUILD_FAILS = '#error "stand-in: this version does not build"'
-LOAD_FAILS = "return -ENODEV;"
+SKIPPED = 'BUILD_EXCLUSIVE_KERNEL="^0[.]"'
 CONFIGURATION = """\
 PACKAGE_NAME="nvidia"
 PACKAGE_VERSION="{version}"
@@ -47,6 +47,7 @@ DEST_MODULE_LOCATION[0]="/updates/dkms"
 MAKE[0]="make -C $kernel_source_dir M=$dkms_tree/nvidia/{version}/build modules"
 CLEAN="true"
 AUTOINSTALL="yes"
+{exclusive}
 """
 POSTINST = """\
 #!/bin/sh
@@ -61,7 +62,7 @@ case "$1" in remove|upgrade|deconfigure) dkms remove -m nvidia -v {version} --al
 """
 
 
-def files(version: str, flavour: str, fault: str = "") -> dict[str, str | bytes]:
+def files(version: str, flavour: str, fault: str = "") -> dict[str, Content]:
     """The module's source in its place under /usr/src, and the order to load it at boot.
 
     The real one is loaded because a card is there: here nothing calls for it, hence the file in modules-load.d.
@@ -70,13 +71,12 @@ def files(version: str, flavour: str, fault: str = "") -> dict[str, str | bytes]
         version=version,
         kind="Open" if flavour == "open" else "x86_64",
         failing_build=BUILD_FAILS if fault == "build" else "",
-        failing_load=LOAD_FAILS if fault == "load" else "",
     )
     folder = f"/usr/src/nvidia-{version}"
     return {
         f"{folder}/nvidia.c": text,
         f"{folder}/Makefile": "obj-m := nvidia.o\n",
-        f"{folder}/dkms.conf": CONFIGURATION.format(version=version),
+        f"{folder}/dkms.conf": CONFIGURATION.format(version=version, exclusive=SKIPPED if fault == "skip" else ""),
         "/usr/lib/modules-load.d/nvidia.conf": "nvidia\n",
     }
 

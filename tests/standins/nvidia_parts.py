@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from tests.standins.apt_repository import Package
+from tests.standins.apt_repository import Content, Link, Package
 
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 MODULE_FILES = ("nvidia", "nvidia-modeset", "nvidia-drm", "nvidia-uvm", "nvidia-peermem")
@@ -49,30 +49,31 @@ exit 9
 """
 
 
-def smi(version: str) -> dict[str, str | bytes]:
+def smi(version: str) -> dict[str, Content]:
     return {"/usr/bin/nvidia-smi": SMI.format(version=version)}
 
 
-def persistenced(version: str) -> dict[str, str | bytes]:
+def persistenced(version: str) -> dict[str, Content]:
     return {
         "/usr/bin/nvidia-persistenced": DAEMON.format(name="nvidia-persistenced", version=version),
         "/lib/systemd/system/nvidia-persistenced.service": PERSISTENCED_UNIT,
     }
 
 
-def fabric_manager(version: str) -> dict[str, str | bytes]:
+def fabric_manager(version: str) -> dict[str, Content]:
     return {
         "/usr/bin/nv-fabricmanager": DAEMON.format(name="nv-fabricmanager", version=version),
         "/lib/systemd/system/nvidia-fabricmanager.service": FABRIC_MANAGER_UNIT,
     }
 
 
-def library(*names: str, version: str) -> dict[str, str | bytes]:
-    """Libraries under the names that the real ones have: `libcuda.so.580.159.03`."""
-    return {f"{LIBRARIES}/{name}.so.{version}": elf({}) for name in names}
+def library(*names: str, version: str) -> dict[str, Content]:
+    """Libraries under the names that the real ones have: `libcuda.so.580.159.03`, and `libcuda.so.1` leading there."""
+    files = {f"{LIBRARIES}/{name}.so.{version}": elf({}) for name in names}
+    return {**files, **{f"{LIBRARIES}/{name}.so.1": Link(f"{name}.so.{version}") for name in names}}
 
 
-def modules(folder: str, version: str) -> dict[str, str | bytes]:
+def modules(folder: str, version: str) -> dict[str, Content]:
     """The five kernel modules; `modinfo` reads their version, nothing can load them."""
     info = {"version": version, "license": "stand-in", "description": "stand-in without code"}
     return {f"{folder}/{name}.ko": elf({**info, "name": name.replace("-", "_")}) for name in MODULE_FILES}

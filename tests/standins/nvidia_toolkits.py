@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.standins.apt_repository import Package
+from tests.standins.apt_repository import Content, Package
 from tests.standins.nvidia_parts import elf, metapackage
 
 NVCC = """\
@@ -109,7 +109,7 @@ class Toolkit:
         target = f"{folder}/targets/x86_64-linux"
         common = self.name("cuda-toolkit") + "-config-common"
         nvcc = NVCC.format(release=self.release, compiler=self.compiler)
-        contents: dict[str, dict[str, str | bytes]] = {
+        contents: dict[str, dict[str, Content]] = {
             "cuda-nvcc": {f"{folder}/bin/nvcc": nvcc},
             "cuda-cuobjdump": {},
             "cuda-nvprune": {},
@@ -146,7 +146,7 @@ def packages() -> Iterator[Package]:
     where = "/usr/lib/x86_64-linux-gnu"
     for major in ("12", "13"):
         name = f"libcudnn9-cuda-{major}"
-        files: dict[str, str | bytes] = {f"{where}/libcudnn.so.9.14.0": elf({})}
+        files: dict[str, Content] = {f"{where}/libcudnn.so.9.14.0": elf({})}
         own = {"Provides": "libcudnn9", "Conflicts": "libcudnn9", "Replaces": "libcudnn9"}
         yield Package(name, CUDNN, depends="libc6", fields=own, files=files)
         yield Package(f"libcudnn9-headers-cuda-{major}", CUDNN)
