@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 from testinfra.host import Host
 
 from provision.content import playbooks_dir
@@ -13,7 +15,7 @@ from provision.model import HostPlan
 
 SOURCE = "/etc/apt/sources.list.d/cuda-repository.sources"
 KEYRING = "/etc/apt/keyrings/cuda-repository.asc"
-RETIRED = "AE09FE4BBD223A84B2CCFCE3F60F4B3D7FA2AF80"
+VARIABLES = yaml.safe_load((Path(__file__).parents[1] / "vars" / "main.yml").read_text())
 DRIVERS = ("cuda-drivers", "nvidia-open")
 
 
@@ -46,8 +48,11 @@ def policy(host: Host) -> dict[str, str]:
 
 
 def test_the_repository_is_signed_by_the_one_key(host: Host, plan: HostPlan) -> None:
+    declared = plan.settings["cuda_repository_key_fingerprint"]
     assert field(host, "Signed-By") == KEYRING
-    assert fingerprints(host.file(KEYRING).content) == [plan.settings["cuda_repository_key_fingerprint"]]
+    assert fingerprints(host.file(KEYRING).content) == [
+        declared or VARIABLES["__cuda_repository_releases"][plan.os.codename]["key"]
+    ]
     assert field(host, "URIs").startswith(plan.settings["cuda_repository_url"].rstrip("/") + "/")
 
 
@@ -62,18 +67,16 @@ def test_apt_has_read_its_lists(host: Host) -> None:
 
 def test_nothing_else_brings_it(host: Host) -> None:
     address = re.sub(r"^[a-z]+://", "", field(host, "URIs")).rstrip("/")
-    others = host.run(
-        f"grep -Frls -e {address} -e developer.download.nvidia.com/compute /etc/apt/sources.list /etc/apt/sources.list.d"
-    )
+    known = f"-e {address} -e developer.download.nvidia.com/compute"
+    others = host.run(f"grep -Frls {known} /etc/apt/sources.list /etc/apt/sources.list.d")
     assert [path for path in others.stdout.split() if path != SOURCE and path.endswith((".list", ".sources"))] == []
     assert not host.package("cuda-keyring").is_installed
 
 
 def test_the_retired_key_is_trusted_no_more(host: Host) -> None:
-    with host.sudo():
-        rings = host.run("find /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d -type f 2>/dev/null").stdout.split()
-        trusting = [path for path in rings if RETIRED in fingerprints(host.file(path).content)]
-    assert trusting == []
+    retired = set(VARIABLES["__cuda_repository_retired_keys"])
+    rings = host.run("find /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d -type f 2>/dev/null").stdout.split()
+    assert [path for path in rings if retired & set(fingerprints(host.file(path).content))] == []
 
 
 def test_its_driver_comes_only_where_the_plan_says_so(plan: HostPlan, policy: dict[str, str]) -> None:
