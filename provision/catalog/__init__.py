@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from provision.catalog.loader import load_tier, tiers
 from provision.catalog.nvidia import Nvidia
-from provision.catalog.nvidia_loader import load_nvidia, read, with_tuples
+from provision.catalog.nvidia_loader import load_nvidia, made, read
 from provision.settings import Registry, load_registry
 
 __all__ = ["Catalog", "Distribution", "TorchBuild", "load_catalog", "load_tier", "tiers"]
+
+FRAMEWORKS = ("torch", "tensorflow", "openvino", "vllm")
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,11 @@ class Distribution:
 
 @dataclass(frozen=True)
 class TorchBuild:
-    """A locked build of torch and the interpreters that its hashes cover.
+    """A build of torch or of another framework, and the interpreters that its lock's hashes cover.
 
-    `cuda`: the CUDA release it was built with, empty for the CPU; `capabilities`: the compute capabilities that it has
+    `cuda`: the CUDA release it brings along, empty for the CPU; `capabilities`: the compute capabilities that it has
     machine code for, none for the CPU. A card runs code of its own major capability and of the same or a lesser minor.
+    `locked`: roles/python_ml has a lock for it.
     """
 
     backend: str
@@ -38,6 +41,7 @@ class TorchBuild:
     gpu: bool
     cuda: str = ""
     capabilities: tuple[str, ...] = ()
+    locked: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class Catalog:
     distributions: tuple[Distribution, ...]
     architectures: tuple[str, ...]
     torch: tuple[TorchBuild, ...]
+    tensorflow: tuple[TorchBuild, ...]
+    openvino: tuple[TorchBuild, ...]
+    vllm: tuple[TorchBuild, ...]
     managed_python: str
     nvidia: Nvidia
 
@@ -57,11 +64,12 @@ def load_catalog() -> Catalog:
     """Read the catalogue's files; they ship with the package and are proved by its tests."""
     systems = read("distributions.yml")
     frameworks = read("frameworks.yml")
+    builds = {name: tuple(made(TorchBuild, entry) for entry in frameworks[name]) for name in FRAMEWORKS}
     return Catalog(
         settings=load_registry(),
-        distributions=tuple(Distribution(**entry) for entry in systems["distributions"]),
+        distributions=tuple(made(Distribution, entry) for entry in systems["distributions"]),
         architectures=tuple(systems["architectures"]),
-        torch=tuple(TorchBuild(**with_tuples(entry)) for entry in frameworks["torch"]),
         managed_python=frameworks["managed_python"],
         nvidia=load_nvidia(),
+        **builds,
     )

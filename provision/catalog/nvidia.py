@@ -21,7 +21,7 @@ class Product:
     """A GPU by PCI id. Where a figure is None the catalogue has no source for it.
 
     `bandwidth_gbs`: memory bandwidth in GB/s; `fp16_tflops`: dense FP16 tensor throughput with FP32 accumulation; both
-    as the vendor's data sheet says. `slowdown_c`: temperature in Celsius at which the card throttles.
+    as the vendor's data sheet says. `slowdown_c`: temperature in Celsius at which the hardware slows the card down.
     """
 
     pci_id: str
@@ -35,6 +35,7 @@ class Product:
     bandwidth_gbs: float | None = None
     fp16_tflops: float | None = None
     slowdown_c: int | None = None
+    source: str = ""  # where the figures come from
 
 
 @dataclass(frozen=True)

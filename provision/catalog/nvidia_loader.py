@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
 from provision import content
 from provision.catalog.nvidia import Architecture, Branch, CudaRelease, Nvidia, Origin, Product
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 PCI_TABLE = "gpus.pci.txt"
 VENDOR = "10de"
 SWITCH = "NVSwitch"
 _SIZE = re.compile(r"(\d+) ?GB\b")
+_Entry = TypeVar("_Entry", bound="DataclassInstance")
 
 
 def load_nvidia() -> Nvidia:
     """Read gpus.yml, gpus.pci.txt, drivers.yml and cuda.yml."""
-    gpus = read("gpus.yml")
     table = list(pci_table())
+    releases = tuple(made(CudaRelease, entry) for entry in read("cuda.yml")["releases"])
     return Nvidia(
-        products={product.pci_id: product for product in _products(gpus, table)},
-        branches=tuple(_branch(entry) for entry in read("drivers.yml")["branches"]),
-        cuda=tuple(_release(entry) for entry in read("cuda.yml")["releases"]),
+        products={product.pci_id: product for product in _products(read("gpus.yml"), table)},
+        branches=tuple(_branch(entry, releases) for entry in read("drivers.yml")["branches"]),
+        cuda=releases,
         nvswitches={pci_id: name for pci_id, chip, name in table if chip == SWITCH},
     )
 
@@ -34,9 +39,11 @@ def read(name: str) -> Any:
     return yaml.load((content.catalog_dir() / name).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
 
 
-def with_tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry with its lists as tuples, as frozen dataclasses hold them."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+def made(kind: type[_Entry], entry: Mapping[str, Any]) -> _Entry:
+    """An entry of a file as the dataclass `kind`, its lists as tuples; keys that only explain it are left out."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items() if key in known}
+    return kind(**values)
 
 
 def pci_table() -> Iterator[tuple[str, str, str]]:
@@ -53,23 +60,33 @@ def memory_in(name: str) -> int | None:
     return int(told[0]) if len(told) == 1 and "/" not in name else None
 
 
-def _products(gpus: Any, table: list[tuple[str, str, str]]) -> Iterator[Product]:
-    chips: dict[str, tuple[Architecture, str]] = {}
-    for entry in gpus["architectures"]:
-        architecture = Architecture(**with_tuples({key: value for key, value in entry.items() if key != "chips"}))
-        chips |= {chip: (architecture, cc) for cc, group in entry["chips"].items() for chip in group}
-    figures = {name: _figures(entry) for entry in gpus["products"] for name in entry["names"]}
+def chips(gpus: Mapping[str, Any]) -> dict[str, tuple[Architecture, str]]:
+    """Architecture and compute capability of each chip of gpus.yml."""
+    return {
+        chip: (made(Architecture, entry), capability)
+        for entry in gpus["architectures"]
+        for capability, group in entry["chips"].items()
+        for chip in group
+    }
+
+
+def matched_cuda(number: int, releases: Sequence[CudaRelease]) -> str:
+    """The newest CUDA release whose own driver is of this branch or an older one."""
+    own = [release for release in releases if int(release.matched.split(".")[0]) <= number]
+    return max(own, key=lambda release: [int(part) for part in release.version.split(".")]).version
+
+
+def _products(gpus: Mapping[str, Any], table: Sequence[tuple[str, str, str]]) -> Iterator[Product]:
+    known = chips(gpus)
+    figures = {name: entry for entry in gpus["products"] for name in entry["names"]}
     for pci_id, chip, name in table:
-        if chip in chips:
-            known = {"memory_gib": memory_in(name), **figures.get(name, {})}
-            yield Product(pci_id, name, chip, *chips[chip], **known)
+        if chip in known:
+            told = {key: value for key, value in figures.get(name, {}).items() if key not in ("names", "source")}
+            source = gpus["sources"][figures[name]["source"]] if name in figures else ""
+            yield Product(pci_id, name, chip, *known[chip], **{"memory_gib": memory_in(name), "source": source, **told})
 
 
-def _figures(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key not in ("names", "source")}
-
-
-def _branch(entry: Mapping[str, Any]) -> Branch:
+def _branch(entry: Mapping[str, Any], releases: Sequence[CudaRelease]) -> Branch:
     return Branch(
         number=entry["number"],
         status=entry["status"],
@@ -77,16 +94,10 @@ def _branch(entry: Mapping[str, Any]) -> Branch:
         architectures=tuple(dict.fromkeys((*entry["proprietary"], *entry["open"]))),
         open_architectures=tuple(entry["open"]),
         proprietary_architectures=tuple(entry["proprietary"]),
-        cuda=entry["cuda"],
-        origins=tuple(_origins(entry["origins"])),
+        cuda=matched_cuda(entry["number"], releases),
+        origins=tuple(
+            made(Origin, {**origin, "distribution": name})
+            for origin in entry["origins"]
+            for name in origin["distributions"]
+        ),
     )
-
-
-def _origins(entries: Any) -> Iterator[Origin]:
-    for entry in entries:
-        for name in entry["distributions"]:
-            yield Origin(entry["source"], name, tuple(entry["modules"]), entry["prebuilt"], entry.get("version", ""))
-
-
-def _release(entry: Mapping[str, Any]) -> CudaRelease:
-    return CudaRelease(**with_tuples(entry))
