@@ -168,6 +168,21 @@ def too_hot(gpu: SmiGpu) -> list[str]:
     ]
 
 
+def wrong_caps(smi: Smi, limit_watts: float, limits: Mapping[str, float]) -> list[str]:
+    """Caps that are not in force as declared: `limit_watts` for every card (0 for none), `limits` by UUID over it."""
+    found = [f"{uuid} is to be capped and is not there" for uuid in sorted(set(limits) - {g.uuid for g in smi.gpus})]
+    for gpu in smi.gpus:
+        asked, power = limits.get(gpu.uuid, limit_watts), gpu.power
+        if not asked:
+            continue
+        if power.limit is None or power.minimum is None or power.maximum is None:
+            found.append(f"{_name(gpu)} is to be capped and has no power limit")
+        elif power.limit != (cap := min(max(asked, power.minimum), power.maximum)):
+            told = f"{_name(gpu)} is capped at {power.limit:g} W and not at {cap:g} W"
+            found.append(f"{told}: see why: systemctl status provision-gpu-power")
+    return found
+
+
 def xid_faults(kernel_log: str) -> list[str]:
     """Xid messages of a kernel log that point at a card. Those of a program's own making are left to its owner."""
     return [sentence for number, sentence in _xids(kernel_log) if not (number in XIDS and XIDS[number].program)]

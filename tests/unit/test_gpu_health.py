@@ -187,3 +187,31 @@ def test_a_product_without_figures_is_not_judged() -> None:
     bare = Product("10de:0000", "a card", "GA000", AMPERE, "8.6")
     assert gpu_health.bandwidth_fault(bare, 1) is None
     assert gpu_health.matmul_fault(bare, 1) is None
+
+
+UUID = "GPU-00000005-0000-4000-8000-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("limit", "limits", "said"),
+    [
+        (0, {}, None),
+        (320, {}, None),
+        (500, {UUID: 320}, None),
+        (250, {}, "GeForce RTX 3080 at 0000:0c:00.0 is capped at 320 W and not at 250 W"),
+        (500, {}, "and not at 336 W"),
+        (0, {"GPU-gone": 100}, "GPU-gone is to be capped and is not there"),
+    ],
+)
+def test_caps_in_force_are_those_declared_within_the_cards_range(
+    limit: int, limits: dict[str, float], said: str | None
+) -> None:
+    found = gpu_health.wrong_caps(parse(recorded("rtx-3080-595")), limit, limits)
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
+
+
+def test_a_card_without_a_limit_cannot_hold_a_cap() -> None:
+    text = recorded("rtx-3080-595").replace("320.00 W", "N/A").replace("336.00 W", "N/A")
+    (said,) = gpu_health.wrong_caps(parse(text), 250, {})
+    assert "is to be capped and has no power limit" in said
