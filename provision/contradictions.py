@@ -1,20 +1,16 @@
-"""Settings of the right type that no host can have, or not together, or not this box. Pure."""
+"""Settings of the right type that no host can have, or not together. Pure."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from provision import comparison
-from provision.catalog import Catalog
-from provision.model import Hardware
-
 Contradiction = tuple[str, str, str]
-"""The setting, the fact, the hint."""
+"""The setting, the fact, the hint. Without a setting it is about the host itself."""
 
 _DIRECTORIES = ("docker_data_root", "docker_containerd_root", "model_cache_root", "python_ml_root")
 _SHARED = ("/", "/etc", "/home", "/mnt", "/opt", "/root", "/srv", "/tmp", "/usr", "/var")  # noqa: S108  they are refused
@@ -43,13 +39,6 @@ _NOFILE = range(1024, 1048576 + 1)  # above it the kernel refuses every login, b
 def of_settings(settings: Mapping[str, Any]) -> list[Contradiction]:
     """What contradicts itself on any host."""
     return [*_forms(settings), *_directories(settings), *_environments(settings), *_models(settings)]
-
-
-def of_host(
-    settings: Mapping[str, Any], roles: Sequence[str], hardware: Hardware, catalog: Catalog
-) -> list[Contradiction]:
-    """What this box cannot have; roles that are not applied do not matter."""
-    return [*_frameworks(settings, hardware, catalog)] if "python_ml" in roles else []
 
 
 def _forms(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
@@ -113,21 +102,3 @@ def _models(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
     pins = Counter((model["repo"], model["revision"]) for model in settings.get(name) or ())
     for repo, revision in [each for each, count in pins.items() if count > 1]:
         yield name, f"names {repo} at {revision} twice", "keep one of the two"
-
-
-def _frameworks(settings: Mapping[str, Any], hardware: Hardware, catalog: Catalog) -> Iterator[Contradiction]:
-    name = "python_ml_torch_backend"
-    backend, python = settings[name], settings["python_ml_python"]
-    build = next((build for build in catalog.torch if build.backend == backend), None)
-    if build is None:
-        locked = ", ".join(build.backend for build in catalog.torch)
-        yield name, f"is {backend}, for which no build is locked", f"use {locked}"
-        return
-    if build.gpu and not comparison.nvidia(hardware):
-        yield name, f"is {backend}, and the host has no NVIDIA GPU", "leave it out: the plan then takes the CPU build"
-    version = comparison.system_python(hardware.os, catalog) if python == "system" else python
-    if version not in build.pythons:
-        what = f"is system, and the system's Python is {version}" if python == "system" else f"is {version}"
-        covered = ", ".join(build.pythons)
-        fact = f"{what}; the lock of torch {build.version} covers {covered}"
-        yield "python_ml_python", fact, f"use {catalog.managed_python}"

@@ -6,19 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from provision import comparison, contradictions
-from provision.catalog import Catalog, Distribution, TorchBuild
+from provision import comparison, contradictions, solver
+from provision.catalog import Catalog, Distribution
 from provision.errors import ProvisionError
-from provision.model import Frameworks, Hardware, HostPlan, OperatingSystem, Reason, Refusal, Tier
+from provision.model import Card, Frameworks, Hardware, HostPlan, OperatingSystem, Reason, Refusal, Tier
 from provision.nearest import did_you_mean
 from provision.schema import show
 from provision.settings import MIRRORS
+from provision.solver import Box, Decision
 from provision.translate import role_variables
 
 Layer = tuple[str, Mapping[str, Any]]
 """Where values come from (`inventory`, `--set`) and the values; later layers win over earlier ones."""
 
 _ROTATING = ("json-file", "local")  # the log drivers that take max-size and max-file
+_FRAMEWORKS = ("torch_backend", "python", "tensorflow_backend")
 _SAID = {"inventory": "the inventory says so", "--set": "the command line says so"}
 
 
@@ -29,15 +31,6 @@ class Choice:
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     assume_gpu: str = ""  # a product, as the catalogue names it
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A setting's value, and who decided it why."""
-
-    value: Any
-    because: str
-    source: str
 
 
 def resolve(
@@ -59,23 +52,37 @@ def resolve(
     refusals += _system_faults(host, hardware.os, catalog)
     if refusals:
         raise ProvisionError(refusals)
-    decided = _decide(hardware, [(f"tier {tier.name}", tier.settings), *layers], catalog)
+    chosen = choose_roles(tier, choice)
+    every = [(f"tier {tier.name}", tier.settings), *layers]
+    box = Box(hardware, _cards(host, hardware, chosen, catalog, choice), _pins(every, catalog), catalog.nvidia)
+    solution = solver.solve(box, tier.roles, catalog)
+    decided = _decide(solution.decisions, every, catalog)
+    found = solver.faults(box, chosen, catalog)
+    refusals = [_accuse(host, name, decided[name].source if name else "", fact, hint) for name, fact, hint in found]
+    roles = tuple(role for role in chosen if role not in solution.dropped)
+    refusals += _lost_roles(host, roles, solution.dropped, choice)
+    if refusals:
+        raise ProvisionError(refusals)
     settings = {name: decision.value for name, decision in decided.items()}
-    roles = choose_roles(tier, choice)
-    found = contradictions.of_host(settings, roles, hardware, catalog)
-    if found:
-        raise ProvisionError([_accuse(host, name, decided[name].source, fact, hint) for name, fact, hint in found])
     return HostPlan(
         host=host,
         tier=tier.name,
         os=hardware.os,
         roles=roles,
-        frameworks=Frameworks(str(settings["python_ml_torch_backend"]), str(settings["python_ml_python"])),
+        frameworks=Frameworks(*(str(settings[f"python_ml_{name}"]) for name in _FRAMEWORKS)),
         settings=settings,
-        reasons=tuple(_reasons(hardware.os, tier, roles, decided, catalog)),
+        cards=box.cards,
+        driver=solution.driver,
+        cuda=tuple(settings["cuda_versions"]) if solution.driver else (),
+        reasons=tuple(_reasons(box, tier, roles, solution.dropped, decided, catalog)),
         shortfalls=comparison.shortfalls(tier, hardware),
         not_managed_yet=tier.not_managed_yet,
-        warnings=(*comparison.warnings(tier, hardware), *_strangers(layers, catalog)),
+        warnings=(
+            *comparison.warnings(tier, hardware),
+            *solution.warnings,
+            *_idle_assumption(box, choice),
+            *_strangers(layers, catalog),
+        ),
     )
 
 
@@ -87,6 +94,11 @@ def check(
     try:
         if tier:
             choose_roles(tier, choice)
+    except ProvisionError as error:
+        refusals += error.refusals
+    try:
+        if choice.assume_gpu:
+            solver.product_named(choice.assume_gpu, catalog.nvidia)
     except ProvisionError as error:
         refusals += error.refusals
     for source, values in layers:
@@ -143,18 +155,42 @@ def _distribution(system: OperatingSystem, catalog: Catalog) -> Distribution | N
     return next(matching, None)
 
 
-def _decide(hardware: Hardware, layers: Sequence[Layer], catalog: Catalog) -> dict[str, Decision]:
+def _cards(host: str, hardware: Hardware, roles: Sequence[str], catalog: Catalog, choice: Choice) -> tuple[Card, ...]:
+    """The box's cards; none where they are not known and no role that is applied asks for them."""
+    try:
+        return solver.identify(host, hardware, catalog.nvidia, choice.assume_gpu)
+    except ProvisionError:
+        if solver.NEED_CARDS & set(roles):
+            raise
+        return ()
+
+
+def _idle_assumption(box: Box, choice: Choice) -> Iterator[str]:
+    if choice.assume_gpu and not any(card.assumed for card in box.cards):
+        yield f"--assume-gpu {choice.assume_gpu} changes nothing: the catalogue knows every card of the box"
+
+
+def _pins(layers: Sequence[Layer], catalog: Catalog) -> dict[str, Any]:
+    """What somebody has set, the last word of each setting. An empty text leaves the decision to the plan."""
+    pins: dict[str, Any] = {}
+    for _, values in layers:
+        pins |= catalog.settings.known(values)
+    return {name: value for name, value in pins.items() if value != ""}
+
+
+def _decide(solved: Mapping[str, Decision], layers: Sequence[Layer], catalog: Catalog) -> dict[str, Decision]:
     """Every setting's value by precedence. A role variable that somebody sets beats what `mirrors` says about it."""
     registry = catalog.settings
     decided = {name: Decision(value, "the role's default", "catalogue") for name, value in registry.defaults().items()}
     for source, values in (("catalogue", {MIRRORS: registry.mirrors()}), *layers):
         for name, key, value in role_variables(values.get(MIRRORS, {})):
             decided[name] = Decision(value, f"{key} stands for it", source)
-    decided |= _from_hardware(hardware, catalog)
+    pinned: dict[str, Decision] = {}
     for source, values in layers:
         for name, value in registry.known(values).items():
-            if name != MIRRORS:
-                decided[name] = Decision(value, _SAID.get(source, "the tier says so"), source)
+            pinned[name] = Decision(value, _SAID.get(source, "the tier says so"), source)
+    pinned = {name: pin for name, pin in pinned.items() if name != MIRRORS and (pin.value != "" or name not in solved)}
+    decided |= {**solved, **pinned}
     return decided | _log_options(decided, [source for source, _ in layers])
 
 
@@ -171,49 +207,40 @@ def _rank(decision: Decision, sources: Sequence[str]) -> int:
     return sources.index(decision.source) if decision.source in sources else -1
 
 
-def _from_hardware(hardware: Hardware, catalog: Catalog) -> dict[str, Decision]:
-    build, because = _torch_build(hardware, catalog)
-    python, python_because = _python(hardware.os, build, catalog)
-    return {
-        "python_ml_torch_backend": Decision(build.backend, because, "hardware"),
-        "python_ml_python": Decision(python, python_because, "hardware"),
-        "model_cache_python": Decision(python, "as the environments", "hardware"),
-    }
-
-
-def _torch_build(hardware: Hardware, catalog: Catalog) -> tuple[TorchBuild, str]:
-    gpus = comparison.nvidia(hardware)
-    cpu = next(build for build in catalog.torch if not build.gpu)
-    cuda = next((build for build in catalog.torch if build.gpu), None)
-    if not gpus:
-        return cpu, "there is no NVIDIA GPU, so torch computes on the CPU"
-    if cuda is None:
-        return cpu, f"{gpus[0].name} is there, but no CUDA build is locked yet, so torch computes on the CPU"
-    return cuda, f"{gpus[0].name} is there"
-
-
-def _python(system: OperatingSystem, build: TorchBuild, catalog: Catalog) -> tuple[str, str]:
-    version = comparison.system_python(system, catalog)
-    if version in build.pythons:
-        return "system", f"the system's Python {version} is one that the torch {build.version} lock covers"
-    covered = f"{build.pythons[0]} to {build.pythons[-1]}"
-    return catalog.managed_python, f"the system's Python is {version}; the torch {build.version} lock covers {covered}"
+def _lost_roles(host: str, roles: Sequence[str], dropped: Mapping[str, str], choice: Choice) -> list[Refusal]:
+    """Roles that were asked for by name and that this box does not get; or that none is left."""
+    asked = [name for name in choice.only if name in dropped]
+    found = [Refusal(f"--only {name}", f"is not applied to {host}: {dropped[name]}", "leave it out") for name in asked]
+    if not roles and not found:
+        found.append(Refusal(host, "gets none of the tier's roles", "choose another tier: provision tiers"))
+    return found
 
 
 def _reasons(
-    system: OperatingSystem, tier: Tier, roles: Sequence[str], decided: Mapping[str, Decision], catalog: Catalog
+    box: Box,
+    tier: Tier,
+    roles: Sequence[str],
+    dropped: Mapping[str, str],
+    decided: Mapping[str, Decision],
+    catalog: Catalog,
 ) -> Iterator[Reason]:
+    system = box.hardware.os
     known = _distribution(system, catalog)
-    note = known.note if known and known.note else "supported"
-    yield Reason("distribution", f"{system.id} {system.version}", note, "hardware")
-    narrowed = tuple(roles) != tier.roles
-    because = "what --only and --skip leave of the tier's" if narrowed else "the tier's"
-    yield Reason("roles", ", ".join(roles), because, "--only/--skip" if narrowed else f"tier {tier.name}")
+    yield Reason("distribution", f"{system.id} {system.version}", (known and known.note) or "supported", "hardware")
+    lost = tuple(f"{role}: {why}" for role, why in dropped.items() if role in tier.roles)
+    asked = set(tier.roles) - set(dropped) != set(roles)
+    because = "what --only and --skip leave of the tier's" if asked else "the tier's"
+    source = "--only/--skip" if asked else f"tier {tier.name}"
+    yield Reason("roles", ", ".join(roles), because, source, lost)
+    for card in box.cards:
+        because = "--assume-gpu says so" if card.assumed else f"{card.pci_id} is known to the catalogue"
+        what = f"{card.product}: {card.architecture}, compute capability {card.compute_capability}"
+        yield Reason(f"card {card.address}".strip(), what, because, "--assume-gpu" if card.assumed else "hardware")
     for name, decision in decided.items():
         setting = catalog.settings.settings[name]
         if decision.source != "catalogue" and setting.role in roles:
             value = "(secret)" if setting.secret else show(decision.value)
-            yield Reason(name, value, decision.because, decision.source)
+            yield Reason(name, value, decision.because, decision.source, decision.rejected)
 
 
 def _label(host: str, source: str) -> str:
@@ -221,8 +248,8 @@ def _label(host: str, source: str) -> str:
 
 
 def _accuse(host: str, name: str, source: str, fact: str, hint: str) -> Refusal:
-    """A contradiction, laid at the door of the layer that set the value."""
-    return Refusal(f"{_label(host, source)} {name}", fact, hint)
+    """A contradiction, laid at the door of the layer that set the value, or of the host itself."""
+    return Refusal(f"{_label(host, source)} {name}" if name else host, fact, hint)
 
 
 def _strangers(layers: Sequence[Layer], catalog: Catalog) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Facts in, plan out: one directory of tests/cases/resolve per case.
 
-`hardware.json` is what the probe found, `input.yml` what the user said (`tier`, `inventory`, `set`, `only`, `skip`).
+`hardware.json` is what the probe found, `input.yml` what the user said (`tier`, `inventory`, `set`, `only`, `skip`,
+`assume_gpu`).
 `expected.json` holds the plan, its settings reduced to those that are not the roles' defaults; `expected_refusals.yml`
 holds the refusals. After a wanted change run this file with PROVISION_UPDATE_CASES=1, and read the diff.
 """
@@ -18,7 +19,7 @@ import yaml
 from provision.catalog import load_catalog, load_tier
 from provision.codec import from_data, to_data
 from provision.errors import ProvisionError
-from provision.model import Hardware, HostPlan
+from provision.model import Hardware, HostPlan, Reason
 from provision.resolve import Choice, resolve
 from provision.settings import parse_set
 
@@ -30,8 +31,14 @@ def planned(case: Path) -> HostPlan:
     catalog = load_catalog()
     layers = [("inventory", given.get("inventory", {})), ("--set", parse_set(given.get("set", []), catalog.settings))]
     hardware = from_data(Hardware, json.loads((case / "hardware.json").read_text(encoding="utf-8")), case.name)
-    choice = Choice(tuple(given.get("only", ())), tuple(given.get("skip", ())))
+    choice = Choice(tuple(given.get("only", ())), tuple(given.get("skip", ())), given.get("assume_gpu", ""))
     return resolve("box", hardware, load_tier(given["tier"]), layers, catalog, choice)
+
+
+def said(reason: Reason) -> list[str]:
+    """A reason as a line, and one more for each thing that it was not."""
+    chosen = f"{reason.subject}: {reason.choice} ({reason.because}; {reason.source})"
+    return [chosen, *(f"{reason.subject}, not {other}" for other in reason.rejected)]
 
 
 def essence(plan: HostPlan) -> dict[str, Any]:
@@ -40,9 +47,12 @@ def essence(plan: HostPlan) -> dict[str, Any]:
     told = to_data(plan)
     return {
         "roles": told["roles"],
+        "cards": told["cards"],
+        "driver": told["driver"],
+        "cuda": told["cuda"],
         "frameworks": told["frameworks"],
         "settings": {name: value for name, value in plan.settings.items() if value != defaults.get(name)},
-        "reasons": [f"{r.subject}: {r.choice} ({r.because}; {r.source})" for r in plan.reasons],
+        "reasons": [line for reason in plan.reasons for line in said(reason)],
         "shortfalls": [f"{s.subject}: {s.documented} documented, {s.found} found" for s in plan.shortfalls],
         "not_managed_yet": sorted(plan.not_managed_yet),
         "warnings": told["warnings"],

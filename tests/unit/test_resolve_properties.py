@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provision.catalog import TorchBuild, load_catalog, load_tier
+from provision.catalog import load_catalog, load_tier
 from provision.codec import from_data, to_data
 from provision.errors import ProvisionError
 from provision.model import Hardware, HostPlan
@@ -79,42 +79,3 @@ def test_only_and_skip_narrow_in_the_tiers_order_or_are_refused(only: set[str], 
             resolve("box", HARDWARE, TIER, [], CATALOG, choice)
     else:
         assert resolve("box", HARDWARE, TIER, [], CATALOG, choice).roles == wanted
-
-
-# -- what no lock offers yet: a build for GPUs ----------------------------------------------------------------------
-
-WITH_CUDA = replace(CATALOG, torch=(*CATALOG.torch, TorchBuild("cu126", "2.13.0", ("3.11", "3.12"), gpu=True)))
-
-
-def cuda(python: str) -> list[tuple[str, dict[str, Any]]]:
-    return [("--set", {"python_ml_python": python})]
-
-
-def test_a_locked_cuda_build_is_chosen_for_an_nvidia_gpu() -> None:
-    assert resolve("box", HARDWARE, TIER, [], WITH_CUDA).frameworks.torch_backend == "cu126"
-
-
-def test_without_a_gpu_the_cpu_build_is_chosen() -> None:
-    assert resolve("box", replace(HARDWARE, gpus=()), TIER, [], WITH_CUDA).frameworks.torch_backend == "cpu"
-
-
-def test_a_cuda_build_without_a_gpu_is_refused() -> None:
-    schema = {"type": "string", "enum": ["cpu", "cu126"]}
-    name = "python_ml_torch_backend"
-    registry = WITH_CUDA.settings
-    wider = replace(registry, settings={**registry.settings, name: replace(registry.settings[name], schema=schema)})
-    catalog = replace(WITH_CUDA, settings=wider)
-    with pytest.raises(ProvisionError) as caught:
-        resolve("box", replace(HARDWARE, gpus=()), TIER, [("--set", {name: "cu126"})], catalog)
-    (said,) = caught.value.refusals
-    assert (said.subject, said.fact) == (f"--set {name}", "is cu126, and the host has no NVIDIA GPU")
-    without_python_ml = resolve(
-        "box", replace(HARDWARE, gpus=()), TIER, [("--set", {name: "cu126"})], catalog, Choice(skip=("python_ml",))
-    )
-    assert "python_ml" not in without_python_ml.roles
-
-
-def test_an_interpreter_that_the_chosen_build_does_not_cover_is_refused() -> None:
-    with pytest.raises(ProvisionError) as caught:
-        resolve("box", HARDWARE, TIER, cuda("3.13"), WITH_CUDA)
-    assert caught.value.refusals[0].fact == "is 3.13; the lock of torch 2.13.0 covers 3.11, 3.12"

@@ -1,0 +1,80 @@
+"""What the solver looks at, what it says of one setting, and how cards are named in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from provision.catalog.nvidia import Nvidia
+from provision.model import Card, Hardware
+
+SOURCE, BRANCH = "nvidia_driver_source", "nvidia_driver_branch"
+MODULES, VERSION = "nvidia_driver_modules", "nvidia_driver_version"
+
+
+@dataclass(frozen=True)
+class Box:
+    """The machine. `pins` are the settings that somebody has set, by name; empty texts are none."""
+
+    hardware: Hardware
+    cards: tuple[Card, ...]
+    pins: Mapping[str, Any]
+    nvidia: Nvidia
+
+    @property
+    def distribution(self) -> str:
+        return f"{self.hardware.os.id}-{self.hardware.os.version}"
+
+    @property
+    def outside(self) -> str:
+        """What the host runs in and gets its driver from; empty where it is a machine of its own."""
+        kind, _, engine = self.hardware.firmware.virtualization.partition(":")
+        if kind == "wsl":
+            return "Windows"
+        return f"the host of this {engine or 'unknown'} container" if kind == "container" else ""
+
+    @property
+    def left_alone(self) -> bool:
+        """Whether the driver is somebody else's."""
+        return self.pins.get(SOURCE) == "host" or bool(self.outside and not self.pins.get(SOURCE))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A setting's value, who decided it why, and what else there was, each with why not."""
+
+    value: Any
+    because: str
+    source: str
+    rejected: tuple[str, ...] = ()
+
+
+def say(cards: Iterable[Card]) -> str:
+    """Each product with the addresses of its cards: `GeForce RTX 3080 at 0000:01:00.0`."""
+    places: dict[str, list[str]] = {}
+    for card in cards:
+        places.setdefault(card.product, []).append(card.address or "no address, assumed")
+    return " and ".join(f"{product} at {', '.join(addresses)}" for product, addresses in places.items())
+
+
+def by_architecture(cards: Iterable[Card]) -> Mapping[str, Sequence[Card]]:
+    groups: dict[str, list[Card]] = {}
+    for card in cards:
+        groups.setdefault(card.architecture, []).append(card)
+    return groups
+
+
+def kinds(cards: Sequence[Card]) -> str:
+    """`GeForce RTX 3080 (Ampere)`, each product once."""
+    return " and ".join(dict.fromkeys(f"{card.product} ({card.architecture})" for card in cards))
+
+
+def either(words: Iterable[Any]) -> str:
+    """`535, 580 or 595`."""
+    *first, last = [str(word) for word in words]
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
