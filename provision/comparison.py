@@ -39,7 +39,7 @@ def warnings(tier: Tier, hardware: Hardware) -> Iterator[str]:
         names = ", ".join(_IN_WORDS[name] for name in hardware.unknown if name in _IN_WORDS)
         yield f"not known and so not judged: {names}"
     cpus = tier.hardware.get("cpus", ()) if "cpu" not in hardware.unknown else ()
-    if cpus and not any(_is_model(hardware.cpu.model, name) for name in cpus):
+    if cpus and not any(is_model(hardware.cpu.model, name) for name in cpus):
         yield f"the CPU is {hardware.cpu.model}; the tier {tier.name} documents {_either(cpus)}"
 
 
@@ -47,7 +47,7 @@ def _gpus(tier: Tier, hardware: Hardware) -> Iterator[Shortfall]:
     wanted = tier.hardware.get("gpus")
     if not wanted or not wanted["min"]:
         return
-    fitting = [gpu for gpu in hardware.gpus if any(_is_model(gpu.name, model) for model in wanted["models"])]
+    fitting = [gpu for gpu in hardware.gpus if any(is_model(gpu.name, model) for model in wanted["models"])]
     if len(fitting) < wanted["min"]:
         count = f"{wanted['min']}" if wanted["min"] == wanted["max"] else f"{wanted['min']}-{wanted['max']}"
         names = [gpu.name for gpu in hardware.gpus]
@@ -82,7 +82,7 @@ def _network(tier: Tier, hardware: Hardware) -> Iterator[Shortfall]:
         yield Shortfall("network", documented, found)
 
 
-def _is_model(name: str, model: str) -> bool:
+def is_model(name: str, model: str) -> bool:
     """Whether every word of the product's name stands in what the bus calls it (`GA102 [GeForce RTX 3080]`)."""
     return set(_words(model)) <= set(_words(name))
 
