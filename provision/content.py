@@ -21,3 +21,8 @@ def playbooks_dir() -> Path:
 def catalog_dir() -> Path:
     """The directory of the catalogue's data files; it is in the package in both layouts."""
     return _PACKAGE / "catalog"
+
+
+def schemas_dir() -> Path:
+    """The directory of the JSON schemas that others may rely on; in the package as well."""
+    return _PACKAGE / "schemas"

@@ -24,9 +24,11 @@ from provision.report import HostOutcome, HostState, Report
 
 REBOOT_LEFT = "Leave the reboot that is due to the operator"
 DECLINED = Refusal("apply", "was declined, nothing was touched", "to apply it, run it again and answer y")
-_ONLY_ONCE = frozenset({"--check", "--output", "-o", "--junit"})
+_PLANS = ("plan", "explain")
+_FROM_FILE = frozenset({"--hardware", "--os"})
+_ONLY_ONCE = frozenset({"--check", "--output", "-o", "--junit"}) | _FROM_FILE
 _ONLY_APPLY = frozenset({"--diff", "--yes", "-y", "--accept-hardware", "--no-verify", "--reboot", "--transport"})
-_WITH_VALUE = frozenset({"--output", "-o", "--junit", "--reboot", "--transport"})
+_WITH_VALUE = frozenset({"--output", "-o", "--junit", "--reboot", "--transport"}) | _FROM_FILE
 
 
 @dataclass
@@ -156,7 +158,7 @@ def _judge(run: _Run, host: _Host) -> tuple[HostState, Refusal | None]:
         return "failed", failure
     if failure := _unreachable(run, host):
         return "unreachable", failure
-    if run.verb == "plan" and host.plan:
+    if run.verb in _PLANS and host.plan:
         return "planned", None
     return _judge_interrupted(run, host) if run.interrupted else _judge_end(run, host)
 
@@ -258,7 +260,7 @@ def _next_steps(run: _Run, outcomes: tuple[HostOutcome, ...]) -> list[str]:
     if due := [outcome.host for outcome in outcomes if _reboot_due(outcome)]:
         steps.append(f"{' and '.join(due)} must reboot; when it suits: {_command(run, 'apply', *due)} --reboot allow")
     foretold_nothing = all(outcome.tasks and not outcome.changed for outcome in outcomes if outcome.state == "planned")
-    if "planned" in names and not when and not foretold_nothing:
+    if "planned" in names and run.verb != "explain" and not when and not foretold_nothing:
         steps.append(f"make it so: {_command(run, 'apply', *names['planned'])}{accept}")
     if run.verb == "apply" and set(names) == {"converged"}:
         steps.append(f"prove it at any time: {_command(run, 'verify', *names['converged'])}")
@@ -308,7 +310,9 @@ def _command(run: _Run, verb: str, *hosts: str) -> str:
     """The run's own command line turned to `verb`, where it is known; else one for the hosts."""
     argv = _argv(run)
     if run.verb in argv:
-        return shlex.join(["provision", verb, *_carried(argv[argv.index(run.verb) + 1 :], verb)])
+        words = _carried(argv[argv.index(run.verb) + 1 :], verb)
+        nameless = any(word.partition("=")[0] in _FROM_FILE for word in argv) and not {*words} & {*run.hosts}
+        return shlex.join(["provision", verb, *words, *(["HOST"] if nameless else [])])
     tier = ["--tier", run.started.tier] if run.started and run.started.tier else []
     return shlex.join(["provision", verb, *tier, *(hosts or tuple(run.hosts))])
 

@@ -194,6 +194,11 @@ class Card:
     passive: bool | None = None  # it has no fan of its own
     assumed: bool = False  # --assume-gpu put it there: nothing that needs the card itself can be proved
 
+    def __str__(self) -> str:
+        memory = f", {self.memory_gib} GiB" if self.memory_gib else ""
+        assumed = ", assumed" if self.assumed else ""
+        return f"{self.product} ({self.architecture}, {self.compute_capability}{memory}{assumed})"
+
 
 @dataclass(frozen=True)
 class Driver:

@@ -5,7 +5,7 @@ probed, and the tier and the settings are read from its variables: `tier`, every
 variables as the last layer, like `--set`.
 
 Options: `look` (false judges the input and connects to nothing), `only`, `skip` (roles, a list or comma-separated),
-`accept_hardware`. Returns `facts`: the plan and every setting of it, to be handed to `set_fact`.
+`assume_gpu` (a product), `accept_hardware`. Returns `facts`: the plan and every setting of it, for `set_fact`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ else:
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset(("look", "only", "skip", "accept_hardware"))
+    _VALID_ARGS = frozenset(("look", "only", "skip", "assume_gpu", "accept_hardware"))
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -65,7 +65,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         host = str(variables["inventory_hostname"])
         tier = load_tier(str(self._evaluated(variables["tier"])))
         layers = self._layers(variables)
-        choice = Choice(self._roles("only"), self._roles("skip"))
+        choice = Choice(self._roles("only"), self._roles("skip"), str(self._task.args.get("assume_gpu") or ""))
         refusals = check(host, tier, layers, catalog, choice)
         for source, values in layers:
             refusals += [Refusal(f"{source} {dotted(f.path)}", f.fact, f.hint) for f in missing_files(values)]

@@ -2,7 +2,7 @@
 
 The inventories, the vault password files, `tier` and those extra variables that are settings are passed on.
 
-Options: `only`, `skip` (roles, a list or comma-separated).
+Options: `only`, `skip` (roles, a list or comma-separated), `assume_gpu` (a product).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ else:
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset(("only", "skip"))
+    _VALID_ARGS = frozenset(("only", "skip", "assume_gpu"))
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -48,6 +48,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             f"--limit={variables['inventory_hostname']}",
             *(f"--vault-password-file={path}" for path in context.CLIARGS.get("vault_password_files") or ()),
             *(f"--{option}={role}" for option in ("only", "skip") for role in self._roles(option)),
+            *(f"--assume-gpu={product}" for product in [self._task.args.get("assume_gpu")] if product),
             *(f"--set={name}={_written(value)}" for name, value in load_registry().known(given).items()),
         ]
 

@@ -15,9 +15,11 @@ import click
 VERBS = {
     "apply": ("provision.cli.hosts", "Make hosts what their tier says, and prove it."),
     "plan": ("provision.cli.hosts", "Show what would be decided for hosts, and why. Changes nothing."),
+    "explain": ("provision.cli.explain", "Show why it would be decided so: each choice, and what was rejected."),
     "verify": ("provision.cli.hosts", "Prove that hosts are what their tier says. Changes nothing."),
     "trust": ("provision.cli.trust", "Show a host's key and remember it in your known_hosts."),
     "tiers": ("provision.cli.tiers", "List the tiers, or show what one means."),
+    "catalog": ("provision.cli.catalog", "Say what of the facts about GPUs, drivers and frameworks is unsound or old."),
     "history": ("provision.cli.history", "List the runs that were kept."),
     "show": ("provision.cli.history", "Show one run again: its report, as text, JSON or JUnit."),
     "doctor": ("provision.cli.doctor", "Say whether this machine can provision others."),

@@ -57,6 +57,30 @@ def setting() -> Iterable[tuple[str, str]]:
 
 
 @_completer
+def system() -> Iterable[tuple[str, str]]:
+    from provision.catalog import load_catalog
+    from provision.hardware_file import systems
+
+    return [(name, "") for name in systems(load_catalog())]
+
+
+@_completer
+def gpu() -> Iterable[tuple[str, str]]:
+    """Products with dashes for spaces, which mean the same: bash does not quote what it inserts."""
+    from provision.catalog import load_catalog
+
+    products = load_catalog().nvidia.products.values()
+    return dict.fromkeys((product.name.replace(" ", "-"), product.architecture.name) for product in products)
+
+
+@_completer
+def subject() -> Iterable[tuple[str, str]]:
+    from provision.operations.explain import subjects
+
+    return [(name, "") for name in subjects()]
+
+
+@_completer
 def run() -> Iterable[tuple[str, str]]:
     from provision.ledger import Ledger
 

@@ -23,8 +23,8 @@ NOBODY_TO_ASK = Refusal(
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+HOSTS = click.argument("hosts", nargs=-1, metavar="[HOST]...")
 _SELECTION = [
-    click.argument("hosts", nargs=-1, metavar="[HOST]..."),
     click.option("-i", "--inventory", "inventories", multiple=True, type=click.Path(path_type=Path),
                  help="An inventory in any form Ansible reads; may be repeated."),
     click.option("--limit", metavar="PATTERN", help="Which hosts of the inventory, as an Ansible pattern."),
@@ -36,6 +36,8 @@ _SELECTION = [
                  help="Only this role; may be repeated."),
     click.option("--skip", multiple=True, metavar="ROLE", shell_complete=complete.role,
                  help="All but this role; may be repeated."),
+    click.option("--assume-gpu", default="", metavar="PRODUCT", shell_complete=complete.gpu,
+                 help="What to take GPUs for that the catalogue does not know, or that a box does not show."),
     click.option("--jobs", type=click.IntRange(1, 500), default=5, show_default=True, help="Hosts at the same time."),
     click.option("-K", "--ask-become-pass", is_flag=True, help="Ask for the sudo password."),
     click.option("--become-password-file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -47,6 +49,14 @@ _SELECTION = [
 ]  # fmt: skip
 
 
+_FROM_FILE = [
+    click.option("--hardware", metavar="FILE", type=click.Path(path_type=str),
+                 help="Look at no host: FILE is what `lspci -nn` or `plan --output json` printed, or - for stdin."),
+    click.option("--os", metavar="ID-VERSION", shell_complete=complete.system,
+                 help="The operating system, which lspci does not tell: ubuntu-22.04."),
+]  # fmt: skip
+
+
 def selection(command: F) -> F:
     """The options that say which hosts, which tier and which settings."""
     for option in reversed(_SELECTION):
@@ -54,7 +64,15 @@ def selection(command: F) -> F:
     return output_option(command)
 
 
+def from_file(command: F) -> F:
+    """The options of the verbs that only decide, and so can do without the hosts."""
+    for option in reversed(_FROM_FILE):
+        command = option(command)
+    return command
+
+
 @click.command()
+@HOSTS
 @selection
 @click.option("--accept-hardware", is_flag=True, help="Apply although the box is less than its tier documents.")
 @click.option("--check", is_flag=True, help="Foretell what would change; write nothing.")
@@ -89,7 +107,7 @@ def apply(output: str, verbose: bool, junit: Path | None, **given: Any) -> None:
     )
     ask = not given.pop("yes") and not options.check
     nobody = (NOBODY_TO_ASK,) if ask and not sys.stdin.isatty() else ()
-    request = _request(given, *nobody, *unwritable(junit))
+    request = request_of(given, *nobody, *unwritable(junit))
     with Progress() as progress:
         confirm = progress.paused(_ask) if ask else None
         report = attempt("apply", lambda: apply_hosts(request, options, progress, confirm))
@@ -97,25 +115,23 @@ def apply(output: str, verbose: bool, junit: Path | None, **given: Any) -> None:
 
 
 @click.command()
+@HOSTS
 @selection
-@click.option("-v", "--verbose", is_flag=True, help="Show every setting.")
+@from_file
+@click.option("-v", "--verbose", is_flag=True, help="Show every setting, and what was not chosen.")
 def plan(output: str, verbose: bool, **given: Any) -> None:
     """Show what would be decided for hosts, and why. Changes nothing.
 
     \b
     provision plan --tier budget gpu1.example
     provision plan -i inventories/prod --output json
+    ssh gpu1.example lspci -nn | provision plan --tier budget --hardware - --os ubuntu-22.04
     """
-    from provision.cli.progress import Progress
-    from provision.operations.plan import plan_hosts
-
-    request = _request(given)
-    with Progress() as progress:
-        report = attempt("plan", lambda: plan_hosts(request, progress))
-    leave(report, output, verbose=verbose)
+    leave(planned("plan", request_of(given)), output, verbose=verbose)
 
 
 @click.command()
+@HOSTS
 @selection
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write the checks as JUnit XML.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every check.")
@@ -129,13 +145,24 @@ def verify(output: str, verbose: bool, junit: Path | None, **given: Any) -> None
     from provision.cli.progress import Progress
     from provision.operations.verify import verify_hosts
 
-    request = _request(given, *unwritable(junit))
+    request = request_of(given, *unwritable(junit))
     with Progress() as progress:
         report = attempt("verify", lambda: verify_hosts(request, progress))
     leave(report, output, verbose=verbose, junit=junit)
 
 
-def _request(given: dict[str, Any], *faults: Refusal) -> Request:
+def planned(verb: str, request: Request) -> Report:
+    """Decide for the hosts, with their progress on the terminal, or for the boxes of a file."""
+    from provision.cli.progress import Progress
+    from provision.operations.plan import plan_file, plan_hosts
+
+    if request.hardware is not None:
+        return attempt(verb, lambda: plan_file(request, verb))
+    with Progress() as progress:
+        return attempt(verb, lambda: plan_hosts(request, progress, verb))
+
+
+def request_of(given: dict[str, Any], *faults: Refusal) -> Request:
     """The request, with the faults that only the command line can know of."""
     from provision.operations.request import Request, Secrets
 

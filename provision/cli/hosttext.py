@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
-from provision.cli.page import BOLD, DIM, GREEN, RED, YELLOW, Page, Segment
+from provision.cli import plantext
+from provision.cli.page import BOLD, DIM, GREEN, RED, YELLOW, Page
 from provision.events import CheckFinished
-from provision.model import Hardware, HostPlan
-from provision.redact import redact_data
+from provision.model import HostPlan
 from provision.report import HostOutcome, HostState, Report
 
 STATE_STYLES: dict[HostState, str] = {
@@ -68,11 +67,13 @@ def _body(page: Page, outcome: HostOutcome, report: Report, *, verbose: bool) ->
     for check in outcome.checks:
         if check.state != "passed":
             _check(page, check, most)
-    if outcome.state == "planned" and not outcome.tasks:
-        _decisions(page, outcome, verbose=verbose)
-    elif verbose and outcome.plan:
-        _decisions(page, outcome, verbose=True)
-    if outcome.plan and outcome.state != "refused":
+    if "decisions" in report.data:
+        plantext.decisions(page, [one for one in report.data["decisions"] if one["host"] == outcome.host])
+    elif verbose or (outcome.state == "planned" and not outcome.tasks):
+        plantext.summary(page, outcome.hardware, outcome.plan)
+        if outcome.plan:
+            plantext.reasons(page, outcome.plan, verbose=verbose)
+    if outcome.plan and outcome.state != "refused" and "decisions" not in report.data:
         _remarks(page, outcome.plan)
     _tasks(page, outcome, report, verbose=verbose)
 
@@ -103,29 +104,6 @@ def _tasks(page: Page, outcome: HostOutcome, report: Report, *, verbose: bool) -
                 page.line(("passed        ", GREEN), f"{check.role}/{check.check}", indent=2)
 
 
-def _decisions(page: Page, outcome: HostOutcome, *, verbose: bool) -> None:
-    plan = outcome.plan
-    rows: list[tuple[Segment, ...]] = []
-    if outcome.hardware:
-        rows.append((("found", DIM), found(outcome.hardware)))
-    if plan:
-        rows.append((("roles", DIM), ", ".join(plan.roles) or "none"))
-        page.table(rows, indent=2)
-        reasons = redact_data([vars(reason) for reason in plan.reasons])
-        keys = ("subject", "choice", "source", "because")
-        if reasons:
-            page.table(([reason[key] for key in keys] for reason in reasons), indent=2, head=keys)
-        if verbose:
-            page.line(("settings", BOLD), indent=2)
-            settings = redact_data(dict(plan.settings))
-            page.table(
-                ((key, json.dumps(value, ensure_ascii=False, default=str)) for key, value in sorted(settings.items())),
-                indent=4,
-            )
-    elif rows:
-        page.table(rows, indent=2)
-
-
 def _remarks(page: Page, plan: HostPlan) -> None:
     for warning in plan.warnings:
         page.line(("warning: ", YELLOW), warning, indent=2)
@@ -134,18 +112,3 @@ def _remarks(page: Page, plan: HostPlan) -> None:
         page.line(("less than documented: ", YELLOW), told, indent=2)
     for missing in plan.not_managed_yet.values():
         page.line(missing, indent=2)
-
-
-def found(hardware: Hardware) -> str:
-    """The box in one line."""
-    os, cpu = hardware.os, hardware.cpu
-    gpus = Counter(gpu.name for gpu in hardware.gpus)
-    parts = [
-        f"{os.id} {os.version} {os.architecture}",
-        f"{cpu.threads} threads",
-        f"{hardware.memory_bytes / 2**30:.0f} GiB memory",
-        ", ".join(f"{count} x {name}" for name, count in gpus.items()) or "no GPU",
-        f"{len(hardware.disks)} disk{'' if len(hardware.disks) == 1 else 's'}",
-        hardware.firmware.virtualization,
-    ]
-    return ", ".join(parts)

@@ -35,9 +35,9 @@ COLUMNS = {
     "targets": ("name", "address", "port", "user", "image", "running"),
 }
 
-# Entries of `Report.data` that any run on hosts may have: wall seconds of its phases, that it is still going on, and
-# why the history does not keep it.
-ABOUT_THE_RUN = ("seconds", "running", "history")
+# Entries of `Report.data` that stand elsewhere in the text: a run's seconds of its phases, that it is still going on,
+# why the history does not keep it, and what was decided for each host.
+TOLD_ELSEWHERE = ("seconds", "running", "history", "decisions")
 
 STYLES = {
     "good": GREEN, "ok": GREEN, "limited": YELLOW, "running": YELLOW, "interrupted": YELLOW, "unproved": YELLOW,
@@ -56,7 +56,7 @@ def text(report: Report, *, color: bool = False, verbose: bool = False, verdict:
         page.gap()
     hosttext.hosts(page, report, verbose=verbose)
     for key, value in report.data.items():
-        if key not in ABOUT_THE_RUN:
+        if key not in TOLD_ELSEWHERE:
             page.gap()
             _data(page, key, value)
     if report.data.get("history"):

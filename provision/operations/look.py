@@ -12,9 +12,9 @@ from provision.engine.probe import probe
 from provision.errors import ProvisionError
 from provision.events import HostLooked, HostPlanned, HostUnreachable, InputRejected
 from provision.model import Hardware, Host, HostPlan, Refusal
+from provision.operations.decide import decide
 from provision.operations.request import Input, Request
 from provision.operations.run import Run
-from provision.resolve import resolve
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,6 @@ def _probe_all(run: Run, fit: Mapping[str, Found]) -> dict[str, Hardware]:
 
 
 def _plan(run: Run, given: Input, host: Host, hardware: Hardware) -> HostPlan | None:
-    try:
-        plan = resolve(host.name, hardware, given.tiers[host.name], given.layers(host), given.catalog, given.choice)
-    except ProvisionError as error:
-        run.emit(InputRejected(run.id, error.refusals, host.name))
-        return None
-    run.emit(HostPlanned(run.id, host.name, plan))
-    return plan
+    decided = decide(run.id, given, host, hardware)
+    run.emit(decided)
+    return decided.plan if isinstance(decided, HostPlanned) else None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from provision.catalog import Catalog, load_catalog, load_tier
 from provision.errors import ProvisionError
+from provision.hardware_file import read_hardware
 from provision.inventory import Inventory, parse_target, read_inventory
-from provision.model import Host, Refusal, Tier
+from provision.model import Hardware, Host, Refusal, Tier
 from provision.resolve import Choice, Layer, check
 from provision.settings import parse_set
 
@@ -40,6 +41,9 @@ class Request:
     sets: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
+    assume_gpu: str = ""  # a product, for cards that the catalogue does not know
+    hardware: str | None = None  # a file that tells of the boxes, so that none is looked at; `-` is standard input
+    os: str | None = None  # what that file does not tell: ubuntu-22.04
     accept_hardware: bool = False
     jobs: int = 5
     transport: str = "ssh"
@@ -57,6 +61,7 @@ class Input:
     sets: Mapping[str, Any]
     catalog: Catalog
     choice: Choice
+    boxes: Mapping[str, Hardware] = field(default_factory=dict)  # by host, where a file tells of them
 
     def layers(self, host: Host) -> tuple[Layer, ...]:
         """Where a host's settings come from above its tier, the last word last."""
@@ -104,12 +109,32 @@ def read_request(request: Request) -> Input:
     catalog = load_catalog()
     nothing: dict[str, Any] = {}
     sets = faults.take(lambda: parse_set(request.sets, catalog.settings), nothing)
-    hosts = _hosts(request, faults)
-    given = Input(hosts, _tiers(request, hosts, faults), sets, catalog, Choice(request.only, request.skip))
+    boxes = _boxes(request, catalog, faults)
+    hosts = tuple(map(Host, boxes)) if request.hardware is not None else _hosts(request, faults)
+    choice = Choice(request.only, request.skip, request.assume_gpu)
+    given = Input(hosts, _tiers(request, hosts, faults), sets, catalog, choice, boxes)
     for host in hosts:
         faults.add(check(host.name, given.tiers.get(host.name), given.layers(host), catalog, given.choice))
     faults.end()
     return given
+
+
+def _boxes(request: Request, catalog: Catalog, faults: Faults) -> Mapping[str, Hardware]:
+    """What `--hardware` tells, by the names that are given or that stand in the file."""
+    if request.hardware is None:
+        if request.os is not None:
+            fact = "says what a hardware file does not tell, and none was given"
+            faults.add([Refusal("--os", fact, "add --hardware FILE, or leave it out")])
+        return {}
+    if request.inventories or request.limit:
+        faults.add([Refusal("--hardware", "and -i both say which hosts", "give one of the two")])
+    path, system = request.hardware, request.os
+    nothing: Mapping[str, Hardware] = {}
+
+    def read() -> Mapping[str, Hardware]:
+        return read_hardware(path, system, catalog).choose([parse_target(name).name for name in request.targets])
+
+    return faults.take(read, nothing)
 
 
 def _hosts(request: Request, faults: Faults) -> tuple[Host, ...]:
