@@ -132,15 +132,15 @@ def installed(module, names):
     return {row[0]: row[2] for row in rows if len(row) == 3 and row[1] == "installed"}
 
 
-def known_to_apt(module, names):
-    """Those names for which apt's present lists hold a candidate."""
+def candidates(module, names):
+    """Those names for which apt's present lists hold a candidate, and its version."""
     answer = module.run_command(["apt-cache", "policy", *names], environ_update={"LC_ALL": "C"})[1]
-    known, name = [], ""
+    known, name = {}, ""
     for line in answer.splitlines():
         if not line.startswith(" "):
             name = line.rstrip(":")
         elif line.strip().startswith("Candidate:") and "(none)" not in line:
-            known.append(name)
+            known[name] = line.split()[1]
     return known
 
 

@@ -61,7 +61,7 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.provision_apt import known_to_apt, offered, text_of
+from ansible.module_utils.provision_apt import candidates, offered, text_of
 
 RECORD = "/var/lib/provision/cuda/versions.json"
 TOOLS = {"minimal": ("cuda-minimal-build", "cuda-libraries-dev"), "full": ("cuda-toolkit",)}
@@ -152,7 +152,7 @@ def refuse_unknown(module, names, have):
     """Names that apt does not offer; in check mode on a bare host it knows none of them yet."""
     plain = [name.partition("=")[0] for name in names]
     missing = [name for name in plain if name not in have]
-    known = known_to_apt(module, missing) if missing else []
+    known = candidates(module, missing) if missing else []
     unknown = [name for name in missing if name not in known]
     if module.check_mode and missing and not known:
         return False

@@ -1,4 +1,4 @@
-"""Each declared toolkit is there at the version it is held at, the first is everybody's, and no driver came with them."""
+"""Each declared toolkit is there and held, the first is everybody's, and no driver came with them."""
 
 from __future__ import annotations
 

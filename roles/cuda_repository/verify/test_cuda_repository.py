@@ -71,12 +71,10 @@ def test_nothing_else_brings_it(host: Host) -> None:
     others = host.run(f"grep -Frls {known} /etc/apt/sources.list /etc/apt/sources.list.d")
     assert [path for path in others.stdout.split() if path != SOURCE and path.endswith((".list", ".sources"))] == []
     assert not host.package("cuda-keyring").is_installed
-
-
-def test_the_retired_key_is_trusted_no_more(host: Host) -> None:
     retired = set(VARIABLES["__cuda_repository_retired_keys"])
     rings = host.run("find /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d -type f 2>/dev/null").stdout.split()
-    assert [path for path in rings if retired & set(fingerprints(host.file(path).content))] == []
+    trusting = [path for path in rings if retired & set(fingerprints(host.file(path).content))]
+    assert trusting == [], "apt trusts the key that NVIDIA withdrew"
 
 
 def test_its_driver_comes_only_where_the_plan_says_so(plan: HostPlan, policy: dict[str, str]) -> None:

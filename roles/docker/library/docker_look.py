@@ -75,8 +75,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.docker_config import conflicts, leaves, merge, parse, render, with_texts
 from ansible.module_utils.docker_host import daemon_words, members_record
 from ansible.module_utils.provision_apt import (
+    candidates,
     installed,
-    known_to_apt,
     reachable,
     rival_sources,
     text_of,
@@ -143,7 +143,7 @@ def packages(module, source, have):
     if source == "docker":
         names = list(CE)
     else:
-        known = known_to_apt(module, (*COMPOSE, "docker-buildx"))
+        known = candidates(module, (*COMPOSE, "docker-buildx"))
         # Debian 12 has the old docker-compose alone, and no buildx.
         compose = [name for name in COMPOSE if name in have] or [name for name in COMPOSE if name in known]
         names = ["docker.io", *(compose or COMPOSE[-1:])[:1], *(["docker-buildx"] if "docker-buildx" in known else [])]
