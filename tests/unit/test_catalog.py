@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
-from provision import content
 from provision.catalog import load_catalog, load_tier, tiers
 from provision.catalog.loader import _schema
 from provision.contradictions import of_settings
@@ -46,7 +44,7 @@ def test_the_tiers_document_the_missions_machines() -> None:
 
 @pytest.mark.parametrize("tier", tiers(), ids=lambda tier: tier.name)
 def test_a_tier_says_plainly_what_is_not_managed(tier) -> None:
-    assert {"nvidia_driver", "cuda", "container_toolkit", "storage", "network", "cooling"} <= set(tier.not_managed_yet)
+    assert {"storage", "network", "cooling", "workloads"} <= set(tier.not_managed_yet)
     assert all(": not managed yet" in said for said in tier.not_managed_yet.values())
 
 
@@ -71,21 +69,18 @@ def test_the_tier_schema_names_every_key_of_the_built_in_tiers() -> None:
     assert all(faults(_schema(), {"extends": tier.name, "hardware": tier.hardware}) == [] for tier in tiers())
 
 
-def test_the_frameworks_are_those_that_python_ml_locks() -> None:
-    locks = content.roles_dir() / "python_ml" / "files" / "locks"
-    backends = load_registry().settings["python_ml_torch_backend"].schema["enum"]
-    builds = load_catalog().torch
-    assert [build.backend for build in builds] == backends
-    for build in builds:
-        pinned = re.search(r"^torch==([0-9.]+)", (locks / f"torch-{build.backend}.txt").read_text(), re.MULTILINE)
-        assert pinned
-        assert pinned[1] == build.version
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+def test_the_backends_of_the_catalogue_can_be_asked_of_the_role(framework: str) -> None:
+    choices = load_registry().settings[f"python_ml_{framework}_backend"].schema["enum"]
+    assert {build.backend for build in getattr(load_catalog(), framework)} == set(choices)
 
 
-def test_pythons_of_the_frameworks_can_be_asked_of_the_role() -> None:
+def test_the_pythons_that_the_role_can_be_asked_for_run_every_gpu_build() -> None:
     catalog = load_catalog()
-    choices = catalog.settings.settings["python_ml_python"].schema["enum"]
-    assert {"system", catalog.managed_python, *(p for build in catalog.torch for p in build.pythons)} == set(choices)
+    choices = set(catalog.settings.settings["python_ml_python"].schema["enum"])
+    assert {"system", catalog.managed_python} <= choices
+    builds = (*catalog.torch, *catalog.tensorflow, *catalog.openvino)
+    assert all(choices - {"system"} <= set(build.pythons) for build in builds)
 
 
 def test_an_unknown_tier_is_refused_with_the_nearest_name() -> None:
@@ -164,7 +159,8 @@ sumary: x
         (
             "mine.yml:11 roles.1",
             "is dcker, which is no role",
-            "did you mean docker? otherwise use base, docker, model_cache, python_ml, uv",
+            "did you mean docker? otherwise use base, cuda, cuda_repository, docker, gpu_power, model_cache, "
+            "nvidia_container_toolkit, nvidia_driver, python_ml, uv",
         ),
         (
             "mine.yml:12 sumary",

@@ -85,7 +85,17 @@ def test_the_schema_can_refuse(spoil: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    ["tiers", "tiers show budget", "tiers show nonsense", "history", "show", "doctor", "lab list", "lab images"],
+    [
+        "tiers",
+        "tiers show budget",
+        "tiers show nonsense",
+        "catalog check",
+        "history",
+        "show",
+        "doctor",
+        "lab list",
+        "lab images",
+    ],
 )
 def test_verbs_without_hosts_print_the_same_document(argv: str) -> None:
     told = CliRunner().invoke(cli, [*argv.split(), "--output", "json"])
