@@ -242,6 +242,11 @@ def verify_tests(role: Path) -> dict[str, ast.FunctionDef]:
     return {name: node for name, node in verify_functions(role).items() if name.startswith("test_")}
 
 
+def asking_a_gpu(role: Path) -> set[str]:
+    marked = {name: map(ast.unparse, node.decorator_list) for name, node in verify_tests(role).items()}
+    return {name for name, decorators in marked.items() if "pytest.mark.gpu" in decorators}
+
+
 def arguments(function: ast.FunctionDef) -> set[str]:
     return {argument.arg for argument in function.args.args}
 
@@ -276,7 +281,17 @@ def test_every_verify_test_has_a_negative_control(role: Path) -> None:
     controls = load(role / "verify" / "controls.yml")
     assert all(set(control) == {"name", "break", "fails", "mend"} and control["fails"] for control in controls)
     assert len({control["name"] for control in controls}) == len(controls)
-    assert {name for control in controls for name in control["fails"]} == set(verify_tests(role))
+    controlled = {name for control in controls for name in control["fails"]}
+    assert set(verify_tests(role)) - asking_a_gpu(role) <= controlled <= set(verify_tests(role))
+
+
+@each_role
+def test_what_asks_a_gpu_has_a_sound_host_and_broken_ones_on_record(role: Path) -> None:
+    """Where there is no card to break, tests/unit/test_gpu_verify.py runs these tests on recorded hosts instead."""
+    path = ROOT / "tests" / "cases" / "gpu_verify" / f"{role.name}.yml"
+    cases = load(path)["tests"] if path.exists() else {}
+    assert set(cases) == asking_a_gpu(role)
+    assert [name for name, case in cases.items() if not case.get("broken")] == []
 
 
 @each_role

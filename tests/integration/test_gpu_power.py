@@ -1,0 +1,180 @@
+"""The boot unit of gpu_power on a target whose nvidia-smi is a stand-in that answers for recorded cards.
+
+The role is run by plain ansible-playbook. The tests stand in order: bare, then capped, then moved, then divided.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from provision.content import roles_dir
+from provision.nvidia_smi import SmiGpu, parse
+from tests.integration.conftest import Outcome, Target
+from tests.unit.test_gpu_power import A100, FIRST, RTX_3080, SECOND, STANDIN
+from tests.unit.test_nvidia_smi import recorded
+
+pytestmark = pytest.mark.lab
+
+COMPARE, LAY_DOWN, ENABLE, RUN = (
+    "Compare the cards with what is declared", "Lay down what does it at every boot", "Have it done at every boot",
+    "Run the unit",
+)  # fmt: skip
+UNIT = "provision-gpu-power.service"
+# A container holds no card: the plan takes one for granted, and the driver for the distribution's.
+ASSUMED = ("--only", "gpu_power", "--assume-gpu", "RTX 3080", "--set", "nvidia_driver_source=debian")
+
+
+class Box:
+    """The target and the cards that its nvidia-smi speaks of."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def put(self, path: str, text: str) -> None:
+        data = base64.b64encode(text.encode()).decode()
+        self.target.sh(f"base64 -d > {path} <<'END'\n{data}\nEND\n")
+
+    def holds(self, answer: str) -> None:
+        self.put("/usr/bin/nvidia-smi", STANDIN.read_text(encoding="utf-8"))
+        self.put("/var/lib/nvidia-smi-standin.xml", recorded(answer))
+        self.target.sh("chmod 755 /usr/bin/nvidia-smi; touch /dev/nvidiactl")
+
+    def boot(self) -> str:
+        """What a boot does to the cards, and then the unit: its state and what it said."""
+        self.target.sh(f"systemctl stop {UNIT}; nvidia-smi --boot; systemctl start {UNIT} || :")
+        return self.target.sh(f"systemctl is-active {UNIT} || :; journalctl -u {UNIT} -n 10 -o cat --quiet")
+
+    def gpus(self) -> tuple[SmiGpu, ...]:
+        return parse(self.target.sh("nvidia-smi -q -x")).gpus
+
+    def limits(self) -> list[float | None]:
+        return [gpu.power.limit for gpu in self.gpus()]
+
+    def play(self, *words: str, **settings: Any) -> Outcome:
+        return self.target.play(["gpu_power"], settings, *words)
+
+
+@pytest.fixture(scope="module")
+def box(new_target: Callable[..., Target]) -> Box:
+    return Box(new_target("gpu-power"))
+
+
+def test_without_a_driver_the_unit_waits_for_one_and_the_run_says_so(box: Box) -> None:
+    foretold = box.play("--check")
+    done = box.play()
+    assert done.code == 0
+    assert done.changed == foretold.changed == [LAY_DOWN, ENABLE, RUN]
+    assert (
+        "nvidia-smi is not installed: what is declared for the cards is brought about at the first boot" in done.output
+    )
+    state = box.target.sh(f"systemctl show -p ActiveState,ConditionResult,UnitFileState {UNIT}")
+    assert state.split() == ["ActiveState=inactive", "UnitFileState=enabled", "ConditionResult=no"]
+    assert box.play().changed == []
+
+
+def controls() -> list[Any]:
+    path: Path = roles_dir() / "gpu_power" / "verify" / "controls.yml"
+    return [pytest.param(each, id=each["name"]) for each in yaml.safe_load(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("control", controls())
+def test_what_is_broken_is_found_and_what_asks_a_card_is_not_counted(box: Box, control: dict[str, Any]) -> None:
+    box.target.sh(control["break"])
+    try:
+        answer = box.target.verify(*ASSUMED, tier="workstation")
+    finally:
+        box.target.sh(control["mend"])
+    checks = answer.host(box.target.name)["checks"]
+    assert {each["check"] for each in checks if each["state"] in ("failed", "error")} == set(control["fails"])
+    assert {each["state"] for each in checks} == {"failed", "passed", "skipped"}
+    assert answer.code == 4
+
+
+def test_what_was_mended_passes_and_stays_unproved_without_a_card(box: Box) -> None:
+    answer = box.target.verify(*ASSUMED, tier="workstation")
+    states = [each["state"] for each in answer.host(box.target.name)["checks"]]
+    assert (states.count("passed"), states.count("skipped"), len(states)) == (5, 4, 9)
+    assert answer.code == 4
+
+
+def test_cards_are_capped_once_and_again_at_every_boot(box: Box) -> None:
+    box.holds("rtx-2080-twice")
+    given = {"gpu_power_limit_watts": 200, "gpu_power_limits": {SECOND: 500}}
+    foretold = box.play("--check", **given)
+    assert box.limits() == [215.0, 215.0]
+    done = box.play(**given)
+    assert done.changed == foretold.changed == [COMPARE, LAY_DOWN, RUN]
+    assert (
+        f"{SECOND} (NVIDIA GeForce RTX 2080) is capped at 240 W, not 500 W: that is the most it allows" in done.output
+    )
+    assert box.limits() == [200.0, 240.0]
+    assert box.play(**given).changed == []
+    assert box.boot().startswith("active")
+    assert box.limits() == [200.0, 240.0]
+    assert all(gpu.persistence for gpu in box.gpus())
+
+
+def test_a_card_that_somebody_moved_is_brought_back(box: Box) -> None:
+    given = {"gpu_power_limit_watts": 200}
+    box.play(**given)
+    box.target.sh(f"nvidia-smi -i {FIRST} -pl 110")
+    assert box.play(**given).changed == [COMPARE, RUN]
+    assert box.limits() == [200.0, 200.0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"gpu_power_limits": {RTX_3080: 200}}, f"no such card answers; those there: {FIRST}, {SECOND}"),
+        ({"gpu_power_psu_watts": 600}, "may draw 215 + 215 W and the rest 250 W, together 680 W"),
+        ({"gpu_power_limits": {FIRST: 400}, "gpu_power_psu_watts": 600}, "gpu_power_rest_watts together exceed"),
+        ({"gpu_power_mig": {FIRST: ["1g.10gb"]}}, "cannot be divided: MIG needs an A100"),
+        ({"gpu_power_mig": {FIRST: "1g.10gb"}}, "gpu_power_mig is not lists of profiles by GPU UUID"),
+        ({"gpu_power_limits": {"0": 200}}, "gpu_power_limits is not watts by GPU UUID"),
+        ({"gpu_power_limits": {FIRST: "much"}}, "gpu_power_limits is not watts by GPU UUID"),
+        ({"gpu_power_limit_watts": -1}, "cannot be negative"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(box: Box, settings: dict[str, Any], said: str) -> None:
+    sums = "sha256sum /etc/provision/gpu-power.json /var/lib/nvidia-smi-standin.xml"
+    before = box.target.sh(sums)
+    done = box.play(**settings)
+    assert done.code != 0
+    assert done.changed == []
+    assert said in " ".join(done.output.split())
+    assert box.target.sh(sums) == before
+
+
+def test_at_boot_a_card_that_is_gone_fails_the_unit_by_name_and_the_other_is_capped(box: Box) -> None:
+    box.play(gpu_power_limits={FIRST: 150, SECOND: 160})
+    head, first, _ = recorded("rtx-2080-twice").split("\t<gpu id=")
+    box.put("/var/lib/nvidia-smi-standin.xml", f"{head}\t<gpu id={first}</nvidia_smi_log>\n")
+    told = box.boot()
+    assert told.startswith("failed")
+    assert f"gpu_power_limits names {SECOND}, and no such card answers; those there: {FIRST}" in told
+    assert box.limits() == [150.0]
+
+
+def test_a_card_is_divided_and_divided_again_after_a_boot(box: Box) -> None:
+    box.holds("a100-mig-535")
+    given = {"gpu_power_mig": {A100: ["3g.40gb", "3g.40gb"]}}
+    done = box.play(**given)
+    assert (done.code, done.changed) == (0, [COMPARE, LAY_DOWN, RUN])
+    made = f"nvidia-smi mig -i {A100} -lgi | grep -o '[0-9]g.[0-9]*gb'"
+    assert box.target.sh(made).split() == ["3g.40gb", "3g.40gb"]
+    assert box.play(**given).changed == []
+    assert box.boot().startswith("active")
+    assert box.target.sh(made).split() == ["3g.40gb", "3g.40gb"]
+
+
+def test_a_unit_that_fails_fails_the_run_in_its_own_words(box: Box) -> None:
+    done = box.play(gpu_power_mig={A100: ["4g.40gb", "4g.40gb"]})
+    assert done.code != 0
+    assert "using profile 4g.40gb: Insufficient Resources" in " ".join(done.output.split())
+    assert box.play(gpu_power_mig={A100: ["7g.80gb"]}).code == 0
