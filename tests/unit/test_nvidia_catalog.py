@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+import yaml
 
 from provision import content
 from provision.catalog import FRAMEWORKS, load_catalog
@@ -143,6 +144,14 @@ def test_nothing_newer_than_535_is_claimed_for_ubuntu_20_04() -> None:
 
 def test_only_the_distribution_prebuilds_modules() -> None:
     assert {origin.source for one in NVIDIA.branches for origin in one.origins if origin.prebuilt} == {"ubuntu"}
+
+
+def test_the_role_knows_every_cuda_repository_that_is_planned() -> None:
+    variables = yaml.safe_load((content.roles_dir() / "cuda_repository" / "vars" / "main.yml").read_text())
+    codenames = {f"{known.id}-{known.version}": known.codename for known in load_catalog().distributions}
+    planned = {origin.distribution for one in NVIDIA.branches for origin in one.origins if origin.source == "cuda"}
+    planned |= {name for release in NVIDIA.cuda for name in release.distributions}
+    assert {codenames[name] for name in planned} == set(variables["__cuda_repository_releases"])
 
 
 @pytest.mark.parametrize(
