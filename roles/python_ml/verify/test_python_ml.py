@@ -130,6 +130,7 @@ print(json.dumps(names))
 """
 
 # Every file that a wheel's RECORD states a hash for; what uv itself writes (scripts, direct_url) is stated there too.
+# Bytecode is not asked for: some wheels carry it, and it is compiled anew on the host.
 ALTERED = """
 import base64, hashlib, importlib.metadata, json
 def digest(path):
@@ -142,7 +143,7 @@ altered = []
 for distribution in importlib.metadata.distributions():
     for file in distribution.files or []:
         path = file.locate()
-        if file.hash and not (path.is_file() and digest(path) == file.hash.value):
+        if file.hash and path.suffix != ".pyc" and not (path.is_file() and digest(path) == file.hash.value):
             altered.append(str(file))
 print(json.dumps(altered))
 """
