@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from provision.cli.page import BOLD, DIM, YELLOW, Page, Segment
-from provision.model import Driver, Hardware, HostPlan
+from provision.model import Card, Driver, Hardware, HostPlan
 from provision.redact import redact_data
 from provision.solver.driver import archive
 
@@ -17,7 +17,7 @@ _HEAD = ("subject", "choice", "source", "because")
 
 def summary(page: Page, hardware: Hardware | None, plan: HostPlan | None) -> None:
     """The box and its stack, a line each."""
-    rows: list[tuple[str, str]] = [("found", found(hardware))] if hardware else []
+    rows: list[tuple[str, str]] = [("found", found(hardware, plan.cards if plan else ()))] if hardware else []
     if plan:
         rows += _stack(plan)
         rows.append(("roles", ", ".join(plan.roles) or "none"))
@@ -55,15 +55,17 @@ def decisions(page: Page, told: Iterable[Mapping[str, Any]]) -> None:
         page.table(rows, indent=4)
 
 
-def found(hardware: Hardware) -> str:
-    """The box in one line, without what nobody looked at."""
+def found(hardware: Hardware, cards: Sequence[Card]) -> str:
+    """The box in one line, without what nobody looked at, and without the cards, which have a line of their own."""
     os, cpu = hardware.os, hardware.cpu
+    places = {card.address for card in cards}
+    others = counted(gpu.name for gpu in hardware.gpus if gpu.address not in places)
     disks, switches = len(hardware.disks), len(hardware.nvswitches)
     parts = {
         "os": f"{os.id} {os.version} {os.architecture}",
         "cpu": f"{cpu.threads} threads",
         "memory_bytes": f"{hardware.memory_bytes / 2**30:.0f} GiB memory",
-        "gpus": counted(gpu.name for gpu in hardware.gpus) or "no GPU",
+        "gpus": others or ("" if cards else "no GPU"),
         "nvswitches": f"{switches} NVSwitch{'' if switches == 1 else 'es'}" if switches else "",
         "disks": f"{disks} disk{'' if disks == 1 else 's'}",
         "firmware": hardware.firmware.virtualization,

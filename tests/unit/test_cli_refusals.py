@@ -12,7 +12,10 @@ import pytest
 import yaml
 
 PROVISION = Path(sys.executable).parent / "provision"
-CASES = yaml.safe_load((Path(__file__).parents[1] / "cases/refusals/input.yml").read_text(encoding="utf-8"))
+HOME = Path(__file__).parents[1] / "cases" / "refusals"
+CASES = [
+    case for name in ("input", "hardware") for case in yaml.safe_load((HOME / f"{name}.yml").read_text(encoding="utf-8"))
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])

@@ -34,6 +34,7 @@ VERDICTS = {
     "no_events": (130, []),
     "not_verified": (0, ["converged"]),
     "plan": (0, ["planned"]),
+    "plan_gpus": (0, ["planned", "planned"]),
     "plan_interrupted": (130, ["planned", "interrupted"]),
     "refused_input": (2, ["refused", "planned"]),
     "refused_run": (2, ["refused"]),

@@ -45,6 +45,12 @@ def test_verbose_tells_every_task_check_and_setting() -> None:
         assert word not in short
 
 
+def test_verbose_tells_what_was_not_chosen() -> None:
+    short, long = (text(report_of(CASE["plan_gpus"]), verbose=verbose) for verbose in (False, True))
+    assert "not 595: a production branch; 580 is long-term\n" in long
+    assert "595" not in short
+
+
 def test_long_words_of_a_host_are_cut_unless_all_is_asked_for() -> None:
     check = CheckFinished("r", "h", "base", "test_x", "failed", 0.1, "\n".join(f"line {n}" for n in range(20)))
     report = Report("verify", hosts=(HostOutcome("h", "unproved", checks=(check,)),))
