@@ -1,4 +1,4 @@
-"""The toolkit is of one version, describes the cards whenever the driver changes, and containers see them and keep them."""
+"""The toolkit is of one version and describes the cards when the driver changes; containers see and keep them."""
 
 from __future__ import annotations
 
