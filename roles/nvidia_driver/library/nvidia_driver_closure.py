@@ -50,16 +50,20 @@ reboot_required:
   returned: always
 """
 
+import glob
 import os
+import re
 import shutil
 
 from ansible.module_utils import nvidia_driver_host as host
 from ansible.module_utils import nvidia_driver_state as state
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.nvidia_driver_apt import Apt, without_our_lock
-from ansible.module_utils.nvidia_driver_moves import judge, lock, restore, strays, why_move
+from ansible.module_utils.nvidia_driver_moves import lock, note_judged, restore, strays, why_move
 from ansible.module_utils.nvidia_driver_plan import Impossible, Planner
 
+BUILD_LOG = os.path.join(state.ROOT, "failed-build.log")
+SEE = "See what apt did: less /var/log/apt/term.log"
 SPARE_BYTES = 1 << 30  # what a DKMS build, an initramfs and apt's own work take beside the packages
 
 
@@ -175,24 +179,18 @@ class Mover:
 
     def take_back(self, closure, good, fault):
         """Return to the previous closure after a transaction that failed, and say so."""
-        saw = "its installation failed: %s" % fault
+        saw = "its installation failed: %s%s" % (fault, build_errors(closure))
         failed = {"id": closure["id"], "wish": self.wish, "saw": saw}
         previous = state.kept(good)
-        if not previous:
-            state.note(stage="stranded", to=closure["id"], previous=None, boot_id=state.boot_id(), failed=failed)
-            self.module.fail_json(
-                msg="%s: %s; there is no earlier driver to return to. %s" % (closure["id"], saw, log_hint(closure))
-            )
-        undone = restore(self.apt, previous)
-        lock(self.apt, previous)
-        state.make_current(previous)
-        state.note(stage="proved", to=previous["id"], previous=None, boot_id=state.boot_id(), failed=failed)
+        undone = restore(self.apt, previous) if previous else "there is no earlier driver on this host"
         if undone:
             state.note(stage="stranded", to=closure["id"], previous=good, boot_id=state.boot_id(), failed=failed)
-            self.module.fail_json(
-                msg="%s: %s; and %s could not be brought back: %s" % (closure["id"], saw, good, undone)
-            )
-        self.module.fail_json(msg="%s: %s. The host is back at %s. %s" % (closure["id"], saw, good, log_hint(closure)))
+            self.module.fail_json(msg="%s: %s. It could not be taken back: %s. %s" % (closure["id"], saw, undone, SEE))
+        lock(self.apt, previous)
+        state.make_current(previous)
+        note_judged(self.module, previous, None, failed=failed)
+        state.prune({previous["id"]})
+        self.module.fail_json(msg="%s: %s. The host is back at %s. %s" % (closure["id"], saw, good, SEE))
 
     def mend(self):
         """Bring the locked packages back to their versions, from those that were kept."""
@@ -206,10 +204,8 @@ class Mover:
 
     def settle(self, closure, good):
         """Write down how far the closure is in force, and end."""
-        verdict, seen = judge(self.module, closure)
-        stage = {"fit": "proved", "unknown": "installed", "unfit": "awaiting-reboot"}[verdict]
         good = good if good != closure["id"] else None
-        state.note(stage=stage, why=seen, to=closure["id"], previous=good, boot_id=state.boot_id())
+        _, seen = note_judged(self.module, closure, good)
         state.prune({closure["id"], good})
         self.leave("the driver moved to %s: %s. %s" % (closure["id"], self.why, seen), True, closure)
 
@@ -227,9 +223,18 @@ class Mover:
         )
 
 
-def log_hint(closure):
-    logs = "/var/lib/dkms/nvidia*/%s/build/make.log" % closure["version"]
-    return "See why: %s, /var/log/apt/term.log" % logs
+def build_errors(closure):
+    """The first error of a module build that failed. Its log is kept where removing the package does not reach it."""
+    kept = ""
+    for path in sorted(glob.glob("/var/lib/dkms/*nvidia*/%s/build/make.log" % closure["version"])):
+        text = state.read_text(path) or ""
+        if re.search(r"\b(error|Error \d)", text):
+            kept += "%s\n%s" % (path, text)
+    if not kept:
+        return ""
+    state.write(BUILD_LOG, kept)
+    first = re.search(r"^.*(?:error:|ERROR:|Error \d).*$", kept, re.MULTILINE)
+    return "; the build, kept in %s, says first: %s" % (BUILD_LOG, first.group(0).strip() if first else "no error")
 
 
 def main():

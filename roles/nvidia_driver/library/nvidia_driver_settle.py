@@ -37,7 +37,7 @@ reboot_required:
 from ansible.module_utils import nvidia_driver_state as state
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.nvidia_driver_apt import Apt
-from ansible.module_utils.nvidia_driver_moves import judge, lock, restore
+from ansible.module_utils.nvidia_driver_moves import judge, lock, note_judged, restore
 
 AGAIN = "reboot the host, then run again: provision apply --reboot allow"
 
@@ -61,9 +61,7 @@ def roll_back(module, journal, closure, seen):
     lock(apt, previous)
     state.make_current(previous)
     module.run_command(["modprobe", "--remove", "nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia"])
-    verdict, now = judge(module, previous)
-    stage = {"fit": "proved", "unknown": "installed", "unfit": "awaiting-reboot"}[verdict]
-    state.note(stage=stage, why=now, to=previous["id"], previous=None, boot_id=state.boot_id(), failed=failed)
+    verdict, now = note_judged(module, previous, None, failed=failed)
     state.prune({previous["id"]})
     more = "It is in force only after another reboot: %s" % AGAIN if verdict == "unfit" else "Now %s" % now
     module.fail_json(msg="%s. The host is back at %s. %s" % (tried, previous["id"], more))

@@ -21,6 +21,7 @@ ENVIRONMENT = {
 }
 OPTIONS = [
     "--yes", "--quiet", "--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages",
+    "-o", "APT::Ignore-Hold=1",
     "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
     "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30", "-o", "Acquire::https::Timeout=30",
 ]  # fmt: skip

@@ -131,3 +131,11 @@ def judge(module, closure):
             built,
         )
     return "unfit", seen if loaded else "%s; on disk there is %s for it" % (seen, built or "no module")
+
+
+def note_judged(module, closure, previous, **more):
+    """Judge a closure that was just installed and write down how far it is in force; the verdict and what was seen."""
+    verdict, seen = judge(module, closure)
+    stage = {"fit": "proved", "unknown": "installed", "unfit": "awaiting-reboot"}[verdict]
+    state.note(stage=stage, why=seen, to=closure["id"], previous=previous, boot_id=state.boot_id(), **more)
+    return verdict, seen

@@ -53,8 +53,8 @@ class Planner:
             for extra in self._kernel_words(series, options):
                 way = words + extra
                 outcome, why = self.apt.simulate(way, *options)
-                if not why and self._leftovers(outcome, version):
-                    way = way + [name + "-" for name in self._leftovers(outcome, version)]
+                if not why and self._leftovers(outcome, series, version):
+                    way = way + [name + "-" for name in self._leftovers(outcome, series, version)]
                     outcome, why = self.apt.simulate(way, *options)
                 why = why or self._unfit(outcome, series, version)
                 if not why:
@@ -65,11 +65,11 @@ class Planner:
             % (anchor, package_version, "; ".join(reasons))
         )
 
-    def _values(self, series):
+    def _values(self, series, modules=None):
         return {
             "branch": self.wish["branch"],
             "series": series.format(branch=self.wish["branch"]),
-            "open": "-open" if self.wish["modules"] == "open" else "",
+            "open": "-open" if (modules or self.wish["modules"]) == "open" else "",
             "flavour": self.flavour,
         }
 
@@ -80,12 +80,16 @@ class Planner:
         ours = [name for name in images if self.running and self.running in needs[name]]
         return META.match((ours or images or ["linux-image-" + self.route["flavour"]])[0]).group(2)
 
+    def _module_names(self, series, modules):
+        """The packages of one flavour of kernel modules."""
+        return expand(self.route["modules"][modules], self._values(series, modules))
+
     def _names(self, series):
         """Wished driver packages, the one whose version decides first."""
-        kind = "display" if self.wish["display"] else "compute"
-        names = self.route["modules"][self.wish["modules"]] + self.route[kind][self.wish["modules"]]
-        names = names + (self.route["fabric_manager"] if self.wish["fabric_manager"] else [])
-        return expand(names, self._values(series))
+        modules = self.wish["modules"]
+        more = self.route["display" if self.wish["display"] else "compute"][modules]
+        more = more + (self.route["fabric_manager"] if self.wish["fabric_manager"] else [])
+        return self._module_names(series, modules) + expand(more, self._values(series))
 
     def _anchor(self, options):
         """The series of names that this archive knows the branch by, its first package, and that one's version."""
@@ -142,14 +146,16 @@ class Planner:
         newest = headers + images + kernels
         return ([same + own] if same else []) + ([own] if own and not images else []) + [newest + own, newest]
 
-    def _leftovers(self, outcome, version):
+    def _leftovers(self, outcome, series, version):
         """Packages of another branch or route that the outcome would leave behind."""
         left = [
             name
             for name in outcome.versions
             if name in self.before and in_family(name) and name not in outcome.installed
         ]
-        return sorted(name for name in left if self._of_another(name, outcome.versions[name], version))
+        other = "proprietary" if self.wish["modules"] == "open" else "open"
+        unwished = self._module_names(series, other)
+        return sorted(n for n in left if n in unwished or self._of_another(n, outcome.versions[n], version))
 
     def _of_another(self, name, found, version):
         branch = re.search(r"-(\d{3})(-|:|$)", name)

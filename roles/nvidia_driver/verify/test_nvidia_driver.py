@@ -88,9 +88,7 @@ def test_an_upgrade_of_everything_leaves_the_closure_alone(host, packages):
 
 def test_unattended_upgrades_leave_the_closure_alone(host, packages):
     entries = re.findall(r'^Unattended-Upgrade::Package-Blacklist:: "(.*)";$', output(host, "apt-config dump"), re.M)
-    open_to_them = [
-        name for name in packages if not any(re.match(entry, name.partition(":")[0]) for entry in entries)
-    ]
+    open_to_them = [name for name in packages if not any(re.match(entry, name.partition(":")[0]) for entry in entries)]
     assert open_to_them == []
 
 
