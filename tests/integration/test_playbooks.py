@@ -56,7 +56,7 @@ def test_validate_tells_all_faults_at_once(tmp_path: Path) -> None:
         'inventory box.invalid docker_users must be a list, not text: "ana"; write it as [one, other]',
         '--set docker_source must not be "dokcer"; did you mean docker? otherwise use auto, docker, distribution',
         "--set mirrors.hugingface is not known here; did you mean huggingface? "
-        "otherwise use ca_bundle, apt, docker, python, huggingface",
+        "otherwise use ca_bundle, apt, docker, python, nvidia, huggingface",
     ]
 
 
@@ -72,7 +72,12 @@ def test_validate_tells_all_faults_at_once(tmp_path: Path) -> None:
         (
             ["-e", "tier=budget", "-e", "provision_only=dcker"],
             "--only dcker is no role of the tier budget; "
-            "did you mean docker? otherwise use base, docker, uv, python_ml, model_cache",
+            "did you mean docker? otherwise use base, cuda_repository, nvidia_driver, cuda, nvidia_container_toolkit, "
+            "docker, gpu_power, uv, python_ml, model_cache",
+        ),
+        (
+            ["-e", "tier=budget", "-e", "provision_assume_gpu=xyzzy"],
+            "--assume-gpu xyzzy is no product that the catalogue knows; write it as pci.ids does: GeForce RTX 3080",
         ),
     ],
 )

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from provision.catalog import load_catalog, load_tier, tiers
-from provision.catalog.loader import _schema
+from provision.catalog.loader import _check, _directory, _schema
 from provision.contradictions import of_settings
 from provision.errors import ProvisionError
 from provision.schema import faults
 from provision.settings import load_registry
 from provision.translate import role_variables
+from provision.yamlfile import read_yaml
 
 
 def refusals(text: str | bytes, folder: Path) -> list[tuple[str, str, str]]:
@@ -46,6 +47,12 @@ def test_the_tiers_document_the_missions_machines() -> None:
 def test_a_tier_says_plainly_what_is_not_managed(tier) -> None:
     assert {"storage", "network", "cooling", "workloads"} <= set(tier.not_managed_yet)
     assert all(": not managed yet" in said for said in tier.not_managed_yet.values())
+
+
+@pytest.mark.parametrize("path", sorted(_directory().glob("*.yml")), ids=lambda path: path.stem)
+def test_a_built_in_tier_is_sound(path: Path) -> None:
+    """Its file is trusted when it is loaded."""
+    assert _check(read_yaml(path)) == []
 
 
 @pytest.mark.parametrize("tier", tiers(), ids=lambda tier: tier.name)
