@@ -70,7 +70,7 @@ NCCL = ("libnccl2", "libnccl-dev")
 # NVIDIA's names: those of one release carry it at their end, the others are few.
 OURS = re.compile(r".*-\d+-\d+$|(cuda|nsight|gds)-.*|(lib)?cudnn\d.*|libnccl.*")
 DRIVER = re.compile(
-    r"cuda-drivers.*|nvidia-(?!cuda-|container-).*|libnvidia-(?!container|ml-dev).*|libcuda1.*"
+    r"cuda-drivers.*|nvidia-(?!cuda-|container-).*|libnvidia-(?!container|ml-dev).*|libcuda(1|debugger1).*"
     r"|xserver-xorg-video-nvidia.*|firmware-nvidia-.*|linux-(modules|objects|signatures)-nvidia-.*"
 )
 WORDS = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
