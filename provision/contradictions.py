@@ -28,8 +28,11 @@ _FORMS = {  # the roles guard the same: here it is told before a host is reached
     "base_limits_memlock": (r"unlimited|[0-9]+", "limit", "write unlimited or a number of KiB"),
     "base_time_servers": (r"[A-Za-z0-9.:-]+", "host name or address", "write it like ntp.example"),
     "base_unattended_blacklist": (r'[^"\s;]*', "pattern of package names", "write it like nvidia-"),
+    "cuda_versions": (r"[0-9]+[.][0-9]+", "CUDA release", "write it like '13.0', in quotes"),
     "model_cache_group": _ACCOUNT,
     "model_cache_user": _ACCOUNT,
+    "nvidia_driver_branch": (r"([0-9]+)?", "driver branch", "write it like 580"),
+    "nvidia_driver_version": (r"([0-9]+([.][0-9]+){1,2})?", "driver version", "write it like 580.95.05"),
     "python_ml_group": _ACCOUNT,
     "python_ml_user": _ACCOUNT,
 }

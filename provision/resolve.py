@@ -75,7 +75,7 @@ def resolve(
         driver=solution.driver,
         cuda=tuple(settings["cuda_versions"]) if solution.driver else (),
         reasons=tuple(_reasons(box, tier, roles, solution.dropped, decided, catalog)),
-        shortfalls=comparison.shortfalls(tier, hardware),
+        shortfalls=comparison.shortfalls(tier, hardware, box.cards),
         not_managed_yet=tier.not_managed_yet,
         warnings=(
             *comparison.warnings(tier, hardware),
@@ -212,7 +212,7 @@ def _lost_roles(host: str, roles: Sequence[str], dropped: Mapping[str, str], cho
     asked = [name for name in choice.only if name in dropped]
     found = [Refusal(f"--only {name}", f"is not applied to {host}: {dropped[name]}", "leave it out") for name in asked]
     if not roles and not found:
-        found.append(Refusal(host, "gets none of the tier's roles", "choose another tier: provision tiers"))
+        found.append(Refusal(host, "gets none of the roles that are left", "skip fewer of them, or choose another tier"))
     return found
 
 

@@ -35,6 +35,8 @@ def faults(box: Box, roles: Collection[str], catalog: Catalog) -> list[Contradic
     undrivable = driver.faults(box)
     branch = None if undrivable or not box.cards else _branch(box)
     told = undrivable if NEED_CARDS & set(roles) else []
+    if branch:
+        told += because.faults(box)
     if "cuda" in roles and box.cards:
         told += toolkit.faults(box, branch)
     if "python_ml" in roles:

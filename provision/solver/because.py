@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from provision.catalog.nvidia import Branch
+from provision.contradictions import Contradiction
 from provision.model import Driver
 from provision.solver import driver
-from provision.solver.box import BRANCH, MODULES, SOURCE, Box, Decision, by_architecture, kinds, say
+from provision.solver.box import BRANCH, MODULES, SOURCE, Box, Decision, by_architecture, either, kinds, say
 from provision.solver.driver import Option, Way
 
 FABRIC_MANAGER = "nvidia_driver_fabric_manager"
 _HARDWARE = "hardware"
+_REPOSITORY = "cuda_repository_driver"
 
 
 def plan(box: Box) -> tuple[Driver, dict[str, Decision]]:
@@ -27,19 +29,26 @@ def plan(box: Box) -> tuple[Driver, dict[str, Decision]]:
         SOURCE: Decision(origin.source, *_why_source(box, option)),
     }
     if origin.source == "cuda":
-        found["cuda_repository_driver"] = Decision(True, "the driver comes from there", _HARDWARE)
+        found[_REPOSITORY] = Decision(True, "the driver comes from there", _HARDWARE)
     if box.hardware.nvswitches:
         found[FABRIC_MANAGER] = Decision(True, "there are NVSwitches, and CUDA needs it to use them", _HARDWARE)
     manager = box.pins.get(FABRIC_MANAGER, bool(box.hardware.nvswitches))
     return Driver(str(option.branch.number), option.modules, origin.source, origin.prebuilt, manager), found
 
 
+def faults(box: Box) -> Iterator[Contradiction]:
+    """A pin that would open or close NVIDIA's repository to the wrong driver."""
+    source, pinned = plan(box)[0].source, box.pins.get(_REPOSITORY)
+    if pinned is not None and pinned != (source == "cuda"):
+        yield _REPOSITORY, f"is {str(pinned).lower()}, and the driver's source is {source}", "leave it out"
+
+
 def warnings(box: Box, branch: Branch) -> Iterator[str]:
     """What the operator has to know of a driver of this branch."""
-    if box.left_alone:
-        whose = box.outside or "whoever brings it"
-        yield f"the driver is the matter of {whose}: it has to be of branch {branch.number} or newer"
-    else:
+    if box.left_alone and not box.pins.get(BRANCH):
+        newer = {way.branch.number for way in driver.ways(box.cards, box.nvidia)} - set(range(branch.number))
+        yield f"the driver is left to {box.outside or 'you'}: it has to be of branch {either(sorted(newer))}"
+    elif not box.left_alone:
         if box.outside:
             yield f"the modules are those of {box.outside}, whatever is installed here"
         if branch.status == "ended":
@@ -54,7 +63,7 @@ def _why_branch(box: Box, option: Option) -> tuple[str, str, tuple[str, ...]]:
         others = [other for other in driver.here(box) if other.branch == branch]
         if branch != option.branch and others:
             rejected.append(f"{branch.number}: {_worse_branch(box, option, others)}")
-    return f"{driver.status(option.branch)}; it drives {kinds(box.cards)}", _HARDWARE, tuple(rejected)
+    return f"{driver.status(option.branch)}, and it drives {kinds(box.cards)}", _HARDWARE, tuple(rejected)
 
 
 def _worse_branch(box: Box, option: Option, others: Sequence[Option]) -> str:
@@ -70,7 +79,7 @@ def _worse_branch(box: Box, option: Option, others: Sequence[Option]) -> str:
         return obstacles[0]
     best = next(other for other, obstacle in zip(fitting, obstacles, strict=True) if not obstacle)
     if best.branch.status != option.branch.status:
-        return f"{driver.status(best.branch)}; {option.branch.number} is {driver.status(option.branch)}"
+        return f"{driver.status(best.branch)}; {option.branch.number} is {option.branch.status}"
     if best.origin.prebuilt != option.origin.prebuilt:
         return f"its modules are built on the host; those of {option.branch.number} come signed"
     return f"older than {option.branch.number}"
@@ -90,8 +99,8 @@ def _why_modules(box: Box, option: Option) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _why_source(box: Box, option: Option) -> tuple[str, str, tuple[str, ...]]:
-    signed = "its modules come prebuilt and signed" if option.origin.prebuilt else "its modules are built on the host"
-    because = f"{driver.archive(option.origin.source)} has the branch for {box.distribution}; {signed}"
+    built = "with prebuilt, signed modules" if option.origin.prebuilt else "with modules to be built on the host"
+    because = f"{driver.archive(option.origin.source)} has it for {box.distribution}, {built}"
     others = [origin for origin in option.branch.origins if origin.distribution == box.distribution]
     rejected = [
         f"{origin.source}: {driver.archive(origin.source)} has it too"

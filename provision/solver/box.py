@@ -65,9 +65,9 @@ def by_architecture(cards: Iterable[Card]) -> Mapping[str, Sequence[Card]]:
     return groups
 
 
-def kinds(cards: Sequence[Card]) -> str:
-    """`GeForce RTX 3080 (Ampere)`, each product once."""
-    return " and ".join(dict.fromkeys(f"{card.product} ({card.architecture})" for card in cards))
+def kinds(cards: Iterable[Card]) -> str:
+    """`Volta and Ada`, for what depends on the architecture alone."""
+    return " and ".join(by_architecture(cards))
 
 
 def either(words: Iterable[Any]) -> str:

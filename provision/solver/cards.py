@@ -31,7 +31,7 @@ def identify(host: str, hardware: Hardware, nvidia: Nvidia, assume: str = "") ->
             cards.append(_card(gpu.address, gpu.pci_id.lower(), assumed, assumed=True))
         else:
             fact = f"has an NVIDIA GPU that the catalogue does not know: {gpu.name} ({gpu.pci_id}) at {gpu.address}"
-            hint = 'name a product that it is like: --assume-gpu "RTX 3080"; or add it to provision/catalog/gpus.yml'
+            hint = 'name a product like it, --assume-gpu "RTX 3080"; or add it to the catalogue: docs/selection.md'
             refusals.append(Refusal(host, fact, hint))
     if refusals:
         raise ProvisionError(refusals)
@@ -49,7 +49,7 @@ def product_named(name: str, nvidia: Nvidia) -> Product:
     if name.lower() in nvidia.products:
         return nvidia.products[name.lower()]
     wanted = _words(name)
-    products = sorted(nvidia.products.values(), key=lambda product: (len(product.name), product.pci_id))
+    products = sorted(nvidia.products.values(), key=lambda product: (len(_words(product.name)), product.pci_id))
     matching = [product for product in products if wanted and wanted <= _words(product.name)]
     exact = [product for product in matching if wanted == _words(product.name)]
     alike = exact or matching
@@ -58,7 +58,9 @@ def product_named(name: str, nvidia: Nvidia) -> Product:
         return alike[0]
     if kinds:
         names = _names(alike)
-        raise refuse(f"--assume-gpu {name}", f"could be any of {', '.join(names)}", f'write one out: "{names[0]}"')
+        more = f" and {len(names) - 4} more" if len(names) > 5 else ""
+        told = ", ".join(names[: 4 if more else None])
+        raise refuse(f"--assume-gpu {name}", f"could be any of {told}{more}", f'write one out: "{names[0]}"')
     plain = {_plain(known): known for known in _names(products)}
     near = [plain[known] for known in nearest(_plain(name), plain)]
     hint = f"did you mean {' or '.join(near)}?" if near else "write it as pci.ids does: GeForce RTX 3080"

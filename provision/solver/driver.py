@@ -189,18 +189,23 @@ def _pins(box: Box, offered: Sequence[Option]) -> Iterator[Contradiction]:
 def _misfit(name: str, box: Box, every: Sequence[Way]) -> Contradiction:
     """Why a pin is none that the cards can have, given every way there is."""
     value = box.pins[name]
-    fitting = sorted({_value(way, name) for way in every if all(way.drives(card) for card in box.cards)})
+    driving = [way for way in every if all(way.drives(card) for card in box.cards)]
+    current = [way for way in driving if way.branch.status != "ended"]
+    fitting = sorted({_value(way, name) for way in current or driving})
     hint = f"use {'a version of ' if name == VERSION else ''}{either(fitting)}, or leave it out"
     like = [way for way in every if _is(way, name, value)]
+    if name == SOURCE and not like:
+        return name, f"is {value}, which has no driver for {box.distribution}", hint
     if not like:
-        known = name == SOURCE or any(_is(Way(branch, ""), name, value) for branch in box.nvidia.branches)
+        known = any(_is(Way(branch, ""), name, value) for branch in box.nvidia.branches)
         fact = f"which nobody offers for {box.distribution}" if known else "which the catalogue does not know"
         return name, f"is {value}, {fact}", hint
     undriven = [card for card in box.cards if not any(way.drives(card) for way in like)]
     if not undriven:
         return name, f"is {value}, and no one flavour of its modules drives all of {say(box.cards)}", hint
     groups = " and ".join(f"{say(cards)} ({kind})" for kind, cards in by_architecture(undriven).items())
-    return name, f"is {value}, which does not drive {groups}", hint
+    has = f", which only has {either(sorted({way.branch.number for way in like}))}" if name == SOURCE else ""
+    return name, f"is {value}{has}, which does not drive {groups}", hint
 
 
 def _last_obstacles(box: Box, fitting: Sequence[Option]) -> Iterator[Contradiction]:
@@ -224,12 +229,13 @@ def _ended(box: Box, fitting: Sequence[Way]) -> Contradiction:
 
 
 def _secure_boot(box: Box, unsigned: Sequence[Option]) -> Contradiction:
-    names = either(dict.fromkeys(f"{option.branch.number} from {archive(option.origin.source)}" for option in unsigned))
-    fact = (
-        f"has Secure Boot on, and the modules of driver {names} are built on the host: the kernel would not load them"
-    )
-    key = _KEYS[box.hardware.os.id]
-    return "", fact, f"run mokutil --import {key}, reboot, enrol the key at the console, then set {ENROLLED}=true"
+    best = min(unsigned, key=lambda option: _rank(option, box))
+    what = f"driver {best.branch.number} from {archive(best.origin.source)}"
+    fact = f"has Secure Boot on, and the modules of {what} are built on it: the kernel loads none with an unknown key"
+    enrol = f"mokutil --import {_KEYS[box.hardware.os.id]}, reboot, enrol the key at the console"
+    steps = f"{enrol}, then set {ENROLLED}=true (docs/selection.md)"
+    signed = any(not obstacle(option, box) for option in options(box))
+    return "", fact, f"leave the pins out: others come signed; or {steps}" if signed else steps
 
 
 def _unsigned(option: Option, box: Box) -> bool:

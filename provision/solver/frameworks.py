@@ -9,7 +9,7 @@ from provision.catalog import Catalog, TorchBuild
 from provision.catalog.nvidia import Branch
 from provision.contradictions import Contradiction
 from provision.model import Card
-from provision.solver.box import Box, Decision, either, kinds, parts, say
+from provision.solver.box import Box, Decision, either, parts, say
 
 BACKENDS = {"torch": "python_ml_torch_backend", "tensorflow": "python_ml_tensorflow_backend"}
 PYTHON = "python_ml_python"
@@ -95,7 +95,8 @@ def _backend(framework: str, box: Box, branch: Branch | None, catalog: Catalog) 
     if found is None:
         because = f"no locked GPU build fits, so {framework} computes on the CPU"
         return Decision("cpu", because, "hardware", tuple(rejected))
-    because = f"{framework} {found.version} with CUDA {found.cuda} has code for {kinds(box.cards)}"
+    capabilities = " and ".join(dict.fromkeys(card.compute_capability for card in box.cards))
+    because = f"{framework} {found.version} with CUDA {found.cuda} has code for compute capability {capabilities}"
     return Decision(found.backend, because, "hardware", tuple(rejected))
 
 

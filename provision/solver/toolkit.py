@@ -50,9 +50,9 @@ def faults(box: Box, branch: Branch | None) -> Iterator[Contradiction]:
         if box.distribution not in release.distributions:
             fact = f"has {version}, of which NVIDIA's repository has none for {box.distribution}"
             yield VERSIONS, fact, "leave it out: the plan then takes one that is there"
-        elif lost and (index == 0 or len(lost) == len(box.cards)):
-            fact = f"has {version}, which compiles nothing for {say(lost)}"
-            yield VERSIONS, fact, "put one that compiles for all cards first"
+        elif lost and index == 0:  # the others are beside it for who asks for them
+            fact = f"has {version} first, which compiles nothing for {say(lost)}"
+            yield VERSIONS, fact, "put one first that compiles for all cards"
         elif branch and release.floor > branch.number:
             fact = f"has {version}, which needs driver {release.floor} or newer, and the driver is {branch.number}"
             yield VERSIONS, fact, "leave it out: the plan then takes one that the driver serves"
@@ -61,7 +61,8 @@ def faults(box: Box, branch: Branch | None) -> Iterator[Contradiction]:
 def warnings(box: Box, branch: Branch, wanted: Sequence[str]) -> Iterator[str]:
     """No toolkit where one was to be expected, and one that the driver serves only in part."""
     if not wanted and VERSIONS not in box.pins:
-        yield f"no CUDA toolkit: NVIDIA's repository has none for {box.distribution} that serves driver and cards"
+        fact = f"NVIDIA's repository has none for {box.distribution} that compiles for all cards"
+        yield f"no CUDA toolkit: {fact} and came with driver {branch.number} or an older one"
     for release in box.nvidia.cuda:
         if release.version in wanted and (why := _newer_than_driver(release, box, branch)):
             yield f"CUDA {release.version} {why}: programs that compile PTX when they run fail on it"

@@ -29,7 +29,7 @@ def hardware(distribution: str, names: Iterable[str], **extra: Any) -> Hardware:
         gpus.append(Gpu(pci_id, f"0000:{index + 1:02x}:00.0", f"NVIDIA [{plain}]", virtual=name.endswith("*")))
     return Hardware(
         os=system(distribution),
-        cpu=Cpu("a CPU", 1, 8, 16),
+        cpu=Cpu("Intel Xeon Gold", 1, 8, 16),
         memory_bytes=64 * 2**30,
         gpus=tuple(gpus),
         nvswitches=tuple(extra.get("nvswitches", ())),

@@ -50,13 +50,17 @@ def head(*names: str) -> str:
     return row(*names) + "|---" * len(names) + "|\n"
 
 
+def refused(error: ProvisionError) -> str:
+    return "refused: " + "; ".join(f"{refusal.fact}. Hint: {refusal.hint}" for refusal in error.refusals)
+
+
 def table(distribution: str) -> str:
     text = f"What each card gets on {distribution}, one at a time.\n\n" + head("card", *COLUMNS)
     for name in CARDS.replace("\n", " ").split(","):
         try:
             text += row(name.strip(), *boxes.said(boxes.planned(boxes.hardware(distribution, [name.strip()]))))
         except ProvisionError as error:
-            text += row(name.strip(), "refused: " + "; ".join(f"{told}. {told.hint}" for told in error.refusals))
+            text += row(name.strip(), refused(error))
     return text
 
 
@@ -123,7 +127,7 @@ def rows(tier: Tier, distribution: str) -> str:
             driver, modules, source, built, *rest = boxes.said(plan)
             cells = (f"{driver} {modules}", f"{source}, {built}", *rest, why(plan))
         except ProvisionError as error:
-            cells = ("refused: " + "; ".join(f"{refusal}. {refusal.hint}" for refusal in error.refusals),)
+            cells = (refused(error),)
         merged.setdefault(cells, []).append(model)
     return "".join(row(distribution, ", ".join(models), *cells) for cells, models in merged.items())
 
