@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from provision.catalog import Catalog
-from provision.model import Gpu, Hardware, OperatingSystem, Shortfall, Tier
+from provision.model import Card, Gpu, Hardware, OperatingSystem, Shortfall, Tier
 
 TOLERANCE = 0.07  # a 32 GB box shows 31 GiB, and disks are sold by the decimal terabyte
 GIB = 2**30
@@ -25,12 +25,14 @@ def system_python(system: OperatingSystem, catalog: Catalog) -> str:
     return ".".join((system.python or next(own, "unknown")).split(".")[:2])
 
 
-def shortfalls(tier: Tier, hardware: Hardware) -> tuple[Shortfall, ...]:
-    """Where the box is less than documented; being more is never one, nor is what nobody looked at."""
-    judges = {"gpus": _gpus, "memory_bytes": _memory, "disks": _disks, "nics": _network}
-    return tuple(
-        lack for name, judge in judges.items() if name not in hardware.unknown for lack in judge(tier, hardware)
-    )
+def shortfalls(tier: Tier, hardware: Hardware, cards: Sequence[Card]) -> tuple[Shortfall, ...]:
+    """Where the box is less than documented; being more is never one, nor is what nobody looked at.
+
+    `cards` are those that the catalogue knows: a box without a list of PCI names calls them by number.
+    """
+    judges = {"memory_bytes": _memory, "disks": _disks, "nics": _network}
+    known = (lack for name, judge in judges.items() if name not in hardware.unknown for lack in judge(tier, hardware))
+    return (*_gpus(tier, hardware, cards), *known)
 
 
 def warnings(tier: Tier, hardware: Hardware) -> Iterator[str]:
@@ -43,14 +45,15 @@ def warnings(tier: Tier, hardware: Hardware) -> Iterator[str]:
         yield f"the CPU is {hardware.cpu.model}; the tier {tier.name} documents {_either(cpus)}"
 
 
-def _gpus(tier: Tier, hardware: Hardware) -> Iterator[Shortfall]:
+def _gpus(tier: Tier, hardware: Hardware, cards: Sequence[Card]) -> Iterator[Shortfall]:
     wanted = tier.hardware.get("gpus")
     if not wanted or not wanted["min"]:
         return
-    fitting = [gpu for gpu in hardware.gpus if any(is_model(gpu.name, model) for model in wanted["models"])]
+    products = {card.address: card.product for card in cards if not card.assumed}
+    names = [products.get(gpu.address, gpu.name) for gpu in hardware.gpus]
+    fitting = [name for name in names if any(is_model(name, model) for model in wanted["models"])]
     if len(fitting) < wanted["min"]:
         count = f"{wanted['min']}" if wanted["min"] == wanted["max"] else f"{wanted['min']}-{wanted['max']}"
-        names = [gpu.name for gpu in hardware.gpus]
         found = ", ".join(f"{names.count(name)}x {name}" for name in dict.fromkeys(names)) or "none"
         yield Shortfall("GPU", f"{count}x {_either(wanted['models'])}", found)
 
