@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -10,12 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from report_cases import SCHEMA
 
 from provision.catalog import load_catalog
 from provision.errors import ProvisionError
 from provision.hardware_file import LIMIT_BYTES, read_hardware
+from provision.lspci import parse
 
 LSPCI = Path(__file__).parents[1] / "cases" / "lspci" / "two-4090-and-intel" / "lspci.txt"
 PLAN = ("plan", "--tier", "workstation", "--hardware")
@@ -182,3 +186,34 @@ def test_standard_input_is_not_waited_for_at_a_terminal(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "stdin", terminal)
     with pytest.raises(ProvisionError, match="--hardware - reads standard input, and that is a terminal"):
         read_hardware("-", "debian-12", load_catalog())
+
+
+def test_a_card_without_a_name_is_the_one_its_number_says(tmp_path: Path) -> None:
+    words = (*PLAN, "-", "--os", "debian-12")
+    shown = provision(*words, home=tmp_path, given="01:00.0 0300: 10de:2206 (rev a1)\n").stdout
+    assert "cards   GeForce RTX 3080 (Ampere, 8.6, 10 GiB)\n" in shown
+    assert "less than documented" not in shown
+
+
+@settings(deadline=None)
+@given(st.text() | st.lists(st.sampled_from(LSPCI.read_text(encoding="utf-8").splitlines())).map("\n".join))
+def test_no_text_breaks_the_reader(text: str) -> None:
+    with contextlib.suppress(ProvisionError):
+        gpus, _ = parse(text, "it")
+        assert gpus
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*BY_HAND, "hosts", "x"]), inner),
+    max_leaves=8,
+)
+SPOILT = st.dictionaries(st.sampled_from([*BY_HAND, "hosts", "schema", "nics", "unknown"]), JSON).map(BY_HAND.__or__)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SPOILT | JSON)
+def test_no_json_breaks_the_reader(tmp_path: Path, document: object) -> None:
+    (tmp_path / "box.json").write_text(json.dumps(document))
+    with contextlib.suppress(ProvisionError):
+        assert read_hardware(str(tmp_path / "box.json"), None, load_catalog()).boxes
