@@ -69,7 +69,7 @@ def resolve(
         tier=tier.name,
         os=hardware.os,
         roles=roles,
-        frameworks=Frameworks(*(str(settings[f"python_ml_{name}"]) for name in _FRAMEWORKS)),
+        frameworks=Frameworks(**{name: str(settings[f"python_ml_{name}"]) for name in _FRAMEWORKS}),
         settings=settings,
         cards=box.cards,
         driver=solution.driver,
@@ -77,12 +77,7 @@ def resolve(
         reasons=tuple(_reasons(box, tier, roles, solution.dropped, decided, catalog)),
         shortfalls=comparison.shortfalls(tier, hardware, box.cards),
         not_managed_yet=tier.not_managed_yet,
-        warnings=(
-            *comparison.warnings(tier, hardware),
-            *solution.warnings,
-            *_idle_assumption(box, choice),
-            *_strangers(layers, catalog),
-        ),
+        warnings=(*_warnings(box, tier, choice), *solution.warnings, *_strangers(layers, catalog)),
     )
 
 
@@ -165,7 +160,8 @@ def _cards(host: str, hardware: Hardware, roles: Sequence[str], catalog: Catalog
         return ()
 
 
-def _idle_assumption(box: Box, choice: Choice) -> Iterator[str]:
+def _warnings(box: Box, tier: Tier, choice: Choice) -> Iterator[str]:
+    yield from comparison.warnings(tier, box.hardware)
     if choice.assume_gpu and not any(card.assumed for card in box.cards):
         yield f"--assume-gpu {choice.assume_gpu} changes nothing: the catalogue knows every card of the box"
 
@@ -212,7 +208,7 @@ def _lost_roles(host: str, roles: Sequence[str], dropped: Mapping[str, str], cho
     asked = [name for name in choice.only if name in dropped]
     found = [Refusal(f"--only {name}", f"is not applied to {host}: {dropped[name]}", "leave it out") for name in asked]
     if not roles and not found:
-        found.append(Refusal(host, "gets none of the roles that are left", "skip fewer of them, or choose another tier"))
+        found.append(Refusal(host, "gets none of the roles that are left", "skip fewer, or choose another tier"))
     return found
 
 

@@ -30,6 +30,10 @@ def faults(box: Box, branch: Branch | None, catalog: Catalog) -> Iterator[Contra
     for framework, setting in BACKENDS.items():
         if framework in _wanted(box, catalog):
             yield from _backend_faults(framework, setting, box, branch, catalog)
+    for name in sorted(_wanted(box, catalog)):
+        if not name.startswith("/") and not builds(catalog, name):
+            locked = either([*_locked(catalog), "the absolute path of a lock of your own"])
+            yield _ENVIRONMENTS, f"wants {name}, for which there is no lock", f"use {locked}"
     decided = decisions(box, branch, catalog)
     python = str(box.pins.get(PYTHON) or decided[PYTHON].value)
     version = comparison.system_python(box.hardware.os, catalog) if python == "system" else python
@@ -42,14 +46,18 @@ def faults(box: Box, branch: Branch | None, catalog: Catalog) -> Iterator[Contra
 
 def builds(catalog: Catalog, framework: str) -> tuple[TorchBuild, ...]:
     """The locked builds of a framework, none where there is no lock of that name."""
-    known = {"torch": catalog.torch, "tensorflow": catalog.tensorflow, "openvino": catalog.openvino}
-    return tuple(build for build in known.get(framework, ()) if build.locked)
+    return _locked(catalog).get(framework, ())
 
 
 def runs_on(build: TorchBuild, card: Card) -> bool:
     """Whether a build has machine code for a card: of its own major capability, of its minor one or a lesser."""
     major, minor = parts(card.compute_capability)
     return any(parts(built)[0] == major and parts(built)[1] <= minor for built in build.capabilities)
+
+
+def _locked(catalog: Catalog) -> dict[str, tuple[TorchBuild, ...]]:
+    every = {"torch": catalog.torch, "tensorflow": catalog.tensorflow, "openvino": catalog.openvino}
+    return {name: tuple(build for build in known if build.locked) for name, known in every.items()}
 
 
 def _wanted(box: Box, catalog: Catalog) -> set[str]:

@@ -8,6 +8,7 @@ all of them anew: read the diff.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from provision.catalog import load_tier, tiers
 from provision.errors import ProvisionError
 from provision.model import HostPlan, Tier
 from provision.resolve import Choice
+from provision.solver.frameworks import builds
 
 CASES = Path(__file__).parents[1] / "cases" / "selection"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "selection.md"
@@ -117,6 +119,20 @@ def why(plan: HostPlan) -> str:
     return "; ".join(reasons[name] for name in names if name in reasons)
 
 
+def environments(tier: Tier) -> list[str]:
+    default = boxes.CATALOG.settings.defaults()["python_ml_environments"]
+    return [each["requirements"] for each in tier.settings.get("python_ml_environments", default)]
+
+
+def frameworks(tier: Tier, plan: HostPlan) -> Iterator[str]:
+    """The toolkit, each environment's build and the Python of a plan."""
+    yield ", ".join(plan.cuda) or "none"
+    for name in environments(tier):
+        backend = plan.settings.get(f"python_ml_{name}_backend", "cpu")
+        yield from (f"{build.version} {backend}" for build in builds(boxes.CATALOG, name) if build.backend == backend)
+    yield plan.frameworks.python
+
+
 def rows(tier: Tier, distribution: str) -> str:
     """A row for each set of documented cards that get the same."""
     merged: dict[tuple[str, ...], list[str]] = {}
@@ -124,8 +140,8 @@ def rows(tier: Tier, distribution: str) -> str:
         cards = [model] * tier.hardware["gpus"]["min"]
         try:
             plan = boxes.planned(boxes.hardware(distribution, cards), tier=tier.name)
-            driver, modules, source, built, *rest = boxes.said(plan)
-            cells = (f"{driver} {modules}", f"{source}, {built}", *rest, why(plan))
+            driver, modules, source, built, *_ = boxes.said(plan)
+            cells = (f"{driver} {modules}", f"{source}, {built}", *frameworks(tier, plan), why(plan))
         except ProvisionError as error:
             cells = (refused(error),)
         merged.setdefault(cells, []).append(model)
@@ -135,10 +151,9 @@ def rows(tier: Tier, distribution: str) -> str:
 def document() -> str:
     text = ""
     for tier in tiers():
-        environments = tier.settings.get("python_ml_environments", [{"name": "torch"}])
         text += f"\n## {tier.title} (`{tier.name}`)\n\n"
-        text += f"Roles: {', '.join(tier.roles)}. Environments: {', '.join(each['name'] for each in environments)}.\n\n"
-        text += head("distribution", "cards", "driver", "from", *COLUMNS[4:], "why")
+        text += f"Roles: {', '.join(tier.roles)}.\n\n"
+        text += head("distribution", "cards", "driver", "from", "CUDA", *environments(tier), "Python", "why the driver")
         text += "".join(rows(tier, distribution) for distribution in boxes.DISTRIBUTIONS)
     return text
 
