@@ -7,6 +7,7 @@ the hosts on which it must fail.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -80,19 +81,24 @@ class Bench:
             self.failures.append(str(report.longrepr))
 
     def run(self, role: str, test: str) -> None:
-        alone = ["-c", os.devnull, "--rootdir", str(roles_dir()), "--noconftest", "-p", "no:cacheprovider", "-p",
-                 "no:terminal", "--import-mode=importlib", "-W", "ignore::pytest.PytestUnknownMarkWarning"]  # fmt: skip
+        alone = ["-c", os.devnull, "--rootdir", str(roles_dir()), "--noconftest", "--import-mode=importlib"]
+        without = [f"no:{name}" for name in ("cacheprovider", "terminal", "unraisableexception")]
+        quiet = ["-W", "ignore::pytest.PytestUnknownMarkWarning", *(word for name in without for word in ("-p", name))]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # testinfra's own plugin brings a host too
-            pytest.main([*alone, f"{roles_dir() / role / 'verify' / f'test_{role}.py'}::{test}"], plugins=[self])
+            pytest.main(
+                [*alone, *quiet, f"{roles_dir() / role / 'verify' / f'test_{role}.py'}::{test}"], plugins=[self]
+            )
 
 
+@functools.cache
 def load(role: str) -> dict[str, Any]:
     document = yaml.safe_load((CASES / "gpu_verify" / f"{role}.yml").read_text(encoding="utf-8"))
     assert isinstance(document, dict)
     return document
 
 
+@functools.cache
 def defaults() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(roles_dir().glob("*/defaults/main.yml")):
