@@ -67,6 +67,7 @@ from ansible.module_utils.provision_openpgp import primary_fingerprints
 
 # NVIDIA withdrew this key in April 2022; its successor signs the same repositories.
 RETIRED = "AE09FE4BBD223A84B2CCFCE3F60F4B3D7FA2AF80"
+OS_RELEASE = "/etc/os-release"
 OURS = "/etc/apt/sources.list.d/provision-nvidia-driver.sources"
 
 
@@ -129,7 +130,7 @@ def sources():
 
 def components():
     """The components that apt's sources offer of this release, those of our own file left out."""
-    release = re.search(r"^VERSION_CODENAME=(\w+)", host.read("/etc/os-release"), re.MULTILINE)
+    release = re.search(r"^VERSION_CODENAME=(\w+)", host.read(OS_RELEASE), re.MULTILINE)
     found = []
     for path in sources():
         if path == OURS:
