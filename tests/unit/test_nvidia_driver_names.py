@@ -41,7 +41,8 @@ def test_what_moves_with_the_driver(name: str) -> None:
     "name",
     [
         "nvidia-container-toolkit", "nvidia-container-toolkit-base", "libnvidia-container1",
-        "libnvidia-container-tools", "nvidia-cuda-toolkit", "nvidia-cuda-dev", "nvidia-docker2", "cuda-toolkit-13-0", "libcudart12", "libcudnn9",
+        "libnvidia-container-tools", "nvidia-cuda-toolkit",
+        "nvidia-cuda-dev", "nvidia-docker2", "cuda-toolkit-13-0", "libcudart12", "libcudnn9",
         "linux-image-generic", "nvidia-detect", "libnvidia-ml-dev", "dkms-test-dkms", "nvidia-profiler", "libnccl2",
         "linux-image-6.8.0-1010-nvidia", "cuda-compat-13-0",
     ],
