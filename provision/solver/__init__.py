@@ -47,9 +47,8 @@ def faults(box: Box, roles: Collection[str], catalog: Catalog) -> list[Contradic
 def solve(box: Box, roles: Collection[str], catalog: Catalog) -> Solution:
     """The plan for the cards of a box whose tier has these roles. Where `driver.faults` told something: without one."""
     if not box.cards or driver.faults(box):
-        why = "there is no driver for the cards" if box.cards else "there is no NVIDIA card"
         decided = frameworks.decisions(box, None, catalog)
-        return Solution(decided, None, tuple(_unseen(box)), dict.fromkeys(GPU_ROLES, why))
+        return Solution(decided, None, tuple(_unseen(box)), dict.fromkeys(GPU_ROLES, box.why_none))
     branch = _branch(box)
     decisions = {**frameworks.decisions(box, branch, catalog), toolkit.VERSIONS: toolkit.decision(box, branch)}
     wanted = box.pins.get(toolkit.VERSIONS, decisions[toolkit.VERSIONS].value) if "cuda" in roles else []

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from provision import comparison
 from provision.catalog.nvidia import Nvidia
 from provision.model import Card, Hardware
 
@@ -33,6 +34,11 @@ class Box:
         if kind == "wsl":
             return "Windows"
         return f"the host of this {engine or 'unknown'} container" if kind == "container" else ""
+
+    @property
+    def why_none(self) -> str:
+        """Why there is no driver, where there is none."""
+        return f"there is no {'driver for the cards' if comparison.nvidia(self.hardware) else 'NVIDIA card'}"
 
     @property
     def left_alone(self) -> bool:

@@ -134,7 +134,8 @@ def _undrivable(box: Box) -> Iterator[Contradiction]:
     for name, cards in lost.items():
         last = architectures(box.nvidia)[name].last_branch
         history = f"; NVIDIA's last branch for it was {last}" if last else ""
-        yield "", f"has {say(cards)} ({name}), which no driver of the catalogue drives{history}", "take it out"
+        fact = f"has {say(cards)} ({name}), which no driver of the catalogue drives{history}"
+        yield "", fact, "take it out, or apply roles that need no card: --only base,uv,model_cache"
     if not lost:
         groups = by_architecture(box.cards)
         pairs = itertools.combinations(groups.values(), 2)

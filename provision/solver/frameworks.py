@@ -89,8 +89,7 @@ def _python(box: Box, used: Mapping[str, TorchBuild], catalog: Catalog) -> tuple
 def _backend(framework: str, box: Box, branch: Branch | None, catalog: Catalog) -> Decision:
     """The newest GPU build that runs on every card with this driver, else the CPU's."""
     if branch is None:
-        why = "there is no driver for the cards" if box.cards else "there is no NVIDIA GPU"
-        return Decision("cpu", f"{why}, so {framework} computes on the CPU", "hardware")
+        return Decision("cpu", f"{box.why_none}, so {framework} computes on the CPU", "hardware")
     rejected = []
     found = None
     gpu = [build for build in builds(catalog, framework) if build.gpu]

@@ -1,7 +1,7 @@
 """Every card on every distribution, and the boxes that are special: what is planned, or the refusal's text.
 
 tests/cases/selection has a table for each distribution, and `boxes.yml` (`os`, `cards`, `set` and the like) with
-`boxes.expected.yml`. docs/selection.md shows the same for the tiers' documented cards. PROVISION_UPDATE_CASES=1 writes
+`boxes.expected.txt`. docs/selection.md shows the same for the tiers' documented cards. PROVISION_UPDATE_CASES=1 writes
 all of them anew: read the diff.
 """
 
@@ -75,39 +75,30 @@ def test_every_card(distribution: str) -> None:
 # -- special boxes -----------------------------------------------------------------------------------------------
 
 
-def outcome(given: dict[str, Any]) -> dict[str, Any]:
+def outcome(given: dict[str, Any]) -> Iterator[str]:
+    """Lines: what is planned, and what is special about it; or each refusal with its hint."""
     keys = ("os", "cards", "set", "tier", "only", "skip", "assume_gpu")
-    extra = {key: value for key, value in given.items() if key not in keys}
-    box = boxes.hardware(given["os"], given.get("cards", ()), **extra)
+    box = boxes.hardware(given["os"], given.get("cards", ()), **{key: given[key] for key in given if key not in keys})
     choice = Choice(tuple(given.get("only", ())), tuple(given.get("skip", ())), given.get("assume_gpu", ""))
     try:
         plan = boxes.planned(box, given.get("set", ()), given.get("tier", "datacenter"), choice)
     except ProvisionError as error:
-        return {"refused": [[told.subject, told.fact, told.hint] for told in error.refusals]}
-    return {
-        "plan": dict(zip(COLUMNS, boxes.said(plan), strict=True)),
-        "without": sorted(set(load_tier(plan.tier).roles) - set(plan.roles)),
-        "fabric manager": bool(plan.driver and plan.driver.fabric_manager),
-        "docker_nvidia": plan.settings["docker_nvidia"],
-        "assumed": [card.product for card in plan.cards if card.assumed],
-        "warnings": list(plan.warnings),
-    }
-
-
-def told(given: dict[str, Any]) -> dict[str, Any]:
-    """The outcome without what is as usual, so that a case shows what is special about it."""
-    found = outcome(given)
-    usual = {"without": [], "fabric manager": False, "docker_nvidia": True, "assumed": [], "warnings": []}
-    return {key: value for key, value in found.items() if key not in usual or value != usual[key]}
-
-
-GIVEN: dict[str, dict[str, Any]] = yaml.safe_load((CASES / "boxes.yml").read_text(encoding="utf-8"))
+        yield from (line for told in error.refusals for line in (f"refused: {told}", f"    {told.hint}"))
+        return
+    yield ", ".join(f"{name} {said}" for name, said in zip(COLUMNS, boxes.said(plan), strict=True) if said != "-")
+    without = sorted(set(load_tier(plan.tier).roles) - set(plan.roles))
+    assumed = [card.product for card in plan.cards if card.assumed]
+    yield from [f"without {', '.join(without)}"] if without else []
+    yield from [f"assumed: {', '.join(assumed)}"] if assumed else []
+    yield from ["with the fabric manager"] if plan.driver and plan.driver.fabric_manager else []
+    yield from ["containers see no card"] if not plan.settings["docker_nvidia"] else []
+    yield from (f"warning: {warning}" for warning in plan.warnings)
 
 
 def test_special_boxes() -> None:
-    found = {name: told(given) for name, given in GIVEN.items()}
-    text = "---\n" + yaml.safe_dump(found, width=1000, sort_keys=False)
-    assert found == yaml.safe_load(updated(CASES / "boxes.expected.yml", text))
+    cases: dict[str, dict[str, Any]] = yaml.safe_load((CASES / "boxes.yml").read_text(encoding="utf-8"))
+    found = "\n".join("\n  ".join([name, *outcome(given)]) + "\n" for name, given in cases.items())
+    assert found == updated(CASES / "boxes.expected.txt", found)
 
 
 # -- the document ------------------------------------------------------------------------------------------------
