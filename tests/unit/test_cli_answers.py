@@ -39,7 +39,7 @@ def call(*argv: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
     ("argv", "code", "fact"),
     [
         (["trust", "nosuch.invalid", "-y"], 3, "does not resolve to an address"),
-        (["plan", "--nope"], 2, "was called wrongly: No such option '--nope'."),
+        (["plan", "--xyzzy"], 2, "was called wrongly: No such option '--xyzzy'."),
         (["plam"], 2, "was called wrongly: there is no command 'plam'; did you mean: provision plan"),
         (["show", "nothing"], 2, "is not in the history"),
     ],

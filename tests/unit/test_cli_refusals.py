@@ -14,7 +14,9 @@ import yaml
 PROVISION = Path(sys.executable).parent / "provision"
 HOME = Path(__file__).parents[1] / "cases" / "refusals"
 CASES = [
-    case for name in ("input", "hardware") for case in yaml.safe_load((HOME / f"{name}.yml").read_text(encoding="utf-8"))
+    case
+    for name in ("input", "hardware")
+    for case in yaml.safe_load((HOME / f"{name}.yml").read_text(encoding="utf-8"))
 ]
 
 
