@@ -27,7 +27,8 @@ def summary(page: Page, hardware: Hardware | None, plan: HostPlan | None) -> Non
 def reasons(page: Page, plan: HostPlan, *, verbose: bool) -> None:
     """Every decision as a row; `verbose` adds what was not chosen, and the settings."""
     rows: list[tuple[Segment, ...]] = []
-    for reason in redact_data([vars(reason) for reason in plan.reasons if not reason.subject.startswith("card ")]):
+    told = [vars(reason) for reason in plan.reasons if reason.subject.partition(" ")[0] != "card"]  # they have a line
+    for reason in redact_data(told):
         rows.append(tuple(reason[key] for key in _HEAD))
         rows += [("", (f"not {other}", DIM), "", "") for other in reason["rejected"] if verbose]
     if rows:

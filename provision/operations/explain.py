@@ -108,7 +108,7 @@ def _every(plan: HostPlan, asked: Iterable[str], registry: Registry) -> Iterator
     yield _cards(plan)
     told = set()
     for reason in plan.reasons:
-        if not reason.subject.startswith("card "):  # they were told together
+        if reason.subject.partition(" ")[0] != "card":  # they were told together
             told.add(reason.subject)
             yield _explained(plan, reason)
     for name in (SHORT.get(word, word) for word in asked):

@@ -86,6 +86,13 @@ def test_a_box_without_cards_says_so_and_which_roles_it_loses() -> None:
     assert any(other.startswith("nvidia_driver: ") for other in told["roles"]["rejected"])
 
 
+def test_a_card_that_is_only_assumed_is_told_once_and_as_one() -> None:
+    told = decisions("--assume-gpu", "RTX-3080", given=LSPCI.read_text(encoding="utf-8").splitlines()[0])
+    assert "card" not in told
+    assert told["cards"]["choice"] == "GeForce RTX 3080 (Ampere, 8.6, 10 GiB, assumed)"
+    assert told["cards"]["source"] == "--assume-gpu"
+
+
 def test_it_reads_as_a_chain() -> None:
     shown = explain("nvidia_driver_modules", output="text")
     assert shown.startswith("explain, tier workstation, 1 host\n\nlspci  planned\n  distribution  ubuntu 22.04\n")
