@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from provision import lab
+from provision.content import playbooks_dir, roles_dir
 from tests.conftest import lab_state
+
+if TYPE_CHECKING:
+    from tests.integration.driver_host import GpuBox
 
 PROVISION = Path(sys.executable).parent / "provision"
 LIMIT_SECONDS = 900
@@ -53,6 +58,15 @@ def provision(*words: str | Path, home: Path | None = None, stdin: str | None = 
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """One run of roles by plain ansible-playbook: exit status, tasks that changed, and everything it printed."""
+
+    code: int
+    changed: list[str]
+    output: str
+
+
+@dataclass(frozen=True)
 class Target:
     """A lab target, with root's hands on it and the options that name it."""
 
@@ -87,6 +101,28 @@ class Target:
     def verify(self, *words: str, tier: str | Path = "budget") -> Answer:
         return provision("verify", "--tier", str(tier), *self.options(), "--output", "json", *words, home=self.home)
 
+    def play(self, roles: Sequence[str], settings: Mapping[str, Any], *words: str) -> Outcome:
+        """Run these roles with these settings, with no plan and no proof."""
+        play = {
+            "hosts": "all", "become": True, "gather_facts": True, "gather_subset": ["min"], "force_handlers": True,
+            "tasks": [{"include_role": {"name": role}} for role in roles],
+        }  # fmt: skip
+        path = self.home / f"{self.name}.yml"
+        path.write_text(json.dumps([play]))
+        content = playbooks_dir()
+        environment = {
+            **os.environ, "ANSIBLE_LIBRARY": str(content / "library"), "ANSIBLE_ROLES_PATH": str(roles_dir()),
+            "ANSIBLE_MODULE_UTILS": str(content / "module_utils"), "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1",
+        }  # fmt: skip
+        done = subprocess.run(
+            [str(PROVISION.with_name("ansible-playbook")), str(path), *self.options(), "-e", json.dumps(settings),
+             *words],
+            env=environment, capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        tasks = re.split(r"^(?:TASK|RUNNING HANDLER) \[(?:\w+ : )?(.*?)\] \**$", done.stdout, flags=re.MULTILINE)
+        changed = [name for name, told in zip(tasks[1::2], tasks[2::2], strict=True) if "\nchanged: " in told]
+        return Outcome(done.returncode, changed, done.stdout + done.stderr)
+
 
 @pytest.fixture(scope="session")
 def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Target]:
@@ -105,3 +141,14 @@ def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Call
 def box(new_target: Callable[..., Target]) -> Target:
     """The bare Debian 12 box that the main tests take from bare to proved, in the order of their file."""
     return new_target("box")
+
+
+@pytest.fixture(scope="session")
+def gpu_box(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuBox]:
+    """A box whose GPU is assumed, with the whole NVIDIA stack from stand-in archives: foretold and applied."""
+    from tests.integration.driver_host import GpuBox
+    from tests.standins.nvidia_archives import Archives
+
+    folder = tmp_path_factory.mktemp("gpu-box")
+    with Archives(folder / "archives") as archives:
+        yield GpuBox.bare_to_applied(new_target("gpu", "ubuntu-22.04-standin"), archives, folder / "tier.yml")

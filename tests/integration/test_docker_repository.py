@@ -6,10 +6,6 @@ The role is run by plain ansible-playbook. The tests stand in order: a bare targ
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +13,12 @@ from typing import Any
 
 import pytest
 
-from provision.content import playbooks_dir, roles_dir
-from tests.integration.conftest import Target
+from tests.integration.conftest import Outcome, Target
 from tests.standins import docker_ce
 from tests.standins.apt_repository import Repository, Server, SigningKey
 
 pytestmark = pytest.mark.lab
 
-PLAY = """\
-- hosts: all
-  become: true
-  gather_facts: true
-  gather_subset: [min]
-  force_handlers: true
-  roles: [docker]
-"""
 RELEASE, NEXT = "20.10.24", "20.10.25"
 FILES = "/etc/apt/sources.list.d/docker.sources /etc/apt/keyrings/docker.asc /etc/docker/daemon.json"
 # A container that lives on: a shell that waits for a line that never comes.
@@ -39,15 +26,6 @@ CONTAINER = """
 tar --create --dereference --file - /bin/sh $(ldd /bin/sh | grep -o '/[^ ]*') 2>/dev/null | docker import - waiting
 docker run --detach --interactive --name waiting waiting /bin/sh -c 'read line'
 """
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One run of the role: exit status, tasks that changed, and everything it printed."""
-
-    code: int
-    changed: list[str]
-    output: str
 
 
 @dataclass(frozen=True)
@@ -69,19 +47,7 @@ class Ground:
             "docker_repository_key_fingerprint": self.repository.key.fingerprint,
             **settings,
         }
-        play = self.folder / "play.yml"
-        play.write_text(PLAY)
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "ansible-playbook"), str(play), *self.target.options(),
-             "-e", json.dumps(given), *words],
-            env={**os.environ, "ANSIBLE_LIBRARY": str(playbooks_dir() / "library"), "ANSIBLE_PIPELINING": "1",
-                 "ANSIBLE_MODULE_UTILS": str(playbooks_dir() / "module_utils"),
-                 "ANSIBLE_ROLES_PATH": str(roles_dir()), "ANSIBLE_NOCOLOR": "1"},
-            capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-        tasks = re.split(r"^(?:TASK|RUNNING HANDLER) \[(?:docker : )?(.*?)\] \**$", done.stdout, flags=re.MULTILINE)
-        changed = [name for name, told in zip(tasks[1::2], tasks[2::2], strict=True) if "\nchanged: " in told]
-        return Outcome(done.returncode, changed, done.stdout + done.stderr)
+        return self.target.play(["docker"], given, *words)
 
     def engine(self) -> str:
         """Name and version of the installed engine, upstream's part."""

@@ -46,9 +46,13 @@ class Archives:
         self.toolkit.add_all(nvidia_container.packages(nvidia_container.VERSIONS[1]))
         self.toolkit.publish()
 
-    def settings(self, address: str) -> dict[str, str]:
-        """The roles' settings for a host at `address`."""
-        url = self.server.url_for(address)
+    def url(self, address: str, controller: str = "") -> str:
+        """Where a host at `address` finds them; `controller` is this machine's address there, where it is known."""
+        return f"http://{controller}:{self.server.port}" if controller else self.server.url_for(address)
+
+    def settings(self, address: str, controller: str = "") -> dict[str, str]:
+        """The roles' settings for such a host."""
+        url = self.url(address, controller)
         return {
             "cuda_repository_url": f"{url}/{CUDA}",
             "cuda_repository_key_fingerprint": self.keys["cuda"].fingerprint,
