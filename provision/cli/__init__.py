@@ -23,7 +23,7 @@ VERBS = {
     "history": ("provision.cli.history", "List the runs that were kept."),
     "show": ("provision.cli.history", "Show one run again: its report, as text, JSON or JUnit."),
     "doctor": ("provision.cli.doctor", "Say whether this machine can provision others."),
-    "lab": ("provision.cli.lab", "Throwaway container targets to try things on."),
+    "lab": ("provision.cli.lab", "Throwaway targets to try things on."),
     "completion": ("provision.cli.completion", "Print the completion script for your shell."),
 }
 

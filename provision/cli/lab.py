@@ -12,7 +12,7 @@ from provision.cli.present import attempt, leave, output_option
 
 @click.group()
 def lab() -> None:
-    """Throwaway container targets that boot systemd and are reached over SSH.
+    """Throwaway targets that boot systemd and are reached over SSH: containers, and virtual machines.
 
     \b
     provision lab up demo
@@ -25,17 +25,17 @@ def lab() -> None:
 @click.argument("name", default="demo")
 @click.option(
     "--image",
-    default="debian-12",
-    show_default=True,
+    default="",
     shell_complete=complete.image,
-    help="`provision lab images` lists them.",
+    help="`provision lab images` lists them.  [default: debian-12, vm-debian-12 with --vm]",
 )
+@click.option("--vm", is_flag=True, help="A virtual machine: disks, kernel and boot loader of its own; it reboots.")
 @output_option
-def up(name: str, image: str, output: str) -> None:
-    """Bring up a target. The first one builds the image, which takes a minute."""
+def up(name: str, image: str, vm: bool, output: str) -> None:
+    """Bring up a target. The first one builds the image: a minute, or four for a virtual machine."""
     from provision.operations.lab import bring_up
 
-    leave(attempt("lab up", lambda: bring_up(name, image)), output)
+    leave(attempt("lab up", lambda: bring_up(name, image, vm=vm)), output)
 
 
 @lab.command("list")

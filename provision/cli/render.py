@@ -32,7 +32,7 @@ COLUMNS = {
     "findings": ("state", "name", "fact", "remedy"),
     "runs": ("run", "verb", "tier", "hosts", "status", "changed", "started"),
     "images": ("name", "summary"),
-    "targets": ("name", "address", "port", "user", "image", "running"),
+    "targets": ("name", "kind", "address", "port", "user", "image", "running"),
 }
 
 # Entries of `Report.data` that stand elsewhere in the text: a run's seconds of its phases, that it is still going on,

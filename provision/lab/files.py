@@ -6,10 +6,11 @@ import io
 import os
 import secrets
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from provision.lab import paths
-from provision.lab.system import run
+from provision.lab.system import locked, run
 
 USERS = {"admin": 1000, "needpass": 1001, "nosudo": 1002}
 
@@ -21,6 +22,12 @@ def write_private(file: Path, text: str) -> None:
     draft.touch(mode=0o600)
     draft.write_text(text)
     draft.replace(file)
+
+
+def shared_secrets() -> tuple[Path, Path]:
+    """The lab's login key and the file with the password of `needpass`, the same for all targets."""
+    with locked(paths.state_root() / "locks" / "keys.lock"):
+        return client_key(), password_file()
 
 
 def client_key() -> Path:
@@ -58,8 +65,8 @@ def known_hosts_line(address: str, port: int, host_key: Path) -> str:
     return f"{where} {kind} {key}\n"
 
 
-def identity_archive(host_key: Path, login_key: Path) -> bytes:
-    """A tar archive, relative to /, of what gives a target its identity and lets the lab's key in."""
+def identity_archive(host_key: Path, login_key: Path, texts: Mapping[str, str] | None = None) -> bytes:
+    """A tar archive, relative to /, of what gives a target its identity and lets the lab in, and of more files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         _add(archive, "etc/ssh/ssh_host_ed25519_key", host_key.read_bytes(), 0o600, 0)
@@ -69,6 +76,8 @@ def identity_archive(host_key: Path, login_key: Path) -> bytes:
             folder.type, folder.mode, folder.uid, folder.gid = (tarfile.DIRTYPE, 0o700, uid, uid)
             archive.addfile(folder)
             _add(archive, f"home/{user}/.ssh/authorized_keys", public(login_key).read_bytes(), 0o600, uid)
+        for name, text in (texts or {}).items():
+            _add(archive, name, text.encode(), 0o755 if text.startswith("#!") else 0o644, 0)
     return buffer.getvalue()
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,16 +121,24 @@ def ensure(podman: Podman, name: str) -> str:
 
 def _bootstrap(podman: Podman, tag: str, script: str) -> None:
     """Make the Debian root from this machine's own package sources."""
-    require("mmdebstrap")
-    sources = mirrors.one_line_sources(mirrors.apt_sources(CODENAME)) or _public_sources()
     with tempfile.TemporaryDirectory(dir=paths.cache_root(), prefix="bootstrap-") as folder:
-        archive = str(Path(folder) / "root.tar")
-        options = [f"--aptopt={line}" for line in mirrors.apt_options()]
-        argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", *options]
-        run([*argv, CODENAME, archive, *sources], timeout=600)
-        podman.call("import", "--quiet", "--change", 'CMD ["/sbin/init"]', archive, f"{tag}-root", timeout=300)
+        archive = Path(folder) / "root.tar"
+        debootstrap(archive, CODENAME, PACKAGES)
+        podman.call("import", "--quiet", "--change", 'CMD ["/sbin/init"]', str(archive), f"{tag}-root", timeout=300)
     _layer(podman, f"{tag}-root", tag, script)
     podman.attempt("untag", f"{tag}-root")
+
+
+def debootstrap(
+    archive: Path, codename: str, packages: Sequence[str], scripts: Mapping[str, str] | None = None
+) -> None:  # fmt: skip
+    """Write a Debian root with these packages as a tar archive. Scripts run in it by mmdebstrap's name of the stage."""
+    require("mmdebstrap")
+    sources = mirrors.one_line_sources(mirrors.apt_sources(codename)) or _public_sources()
+    options = [f"--aptopt={line}" for line in mirrors.apt_options()]
+    options += [f"--chrooted-{stage}-hook=set -eu\n{script}" for stage, script in (scripts or {}).items()]
+    argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *options]
+    run([*argv, codename, str(archive), *sources], timeout=600)
 
 
 def _public_sources() -> list[str]:

@@ -32,12 +32,16 @@ TOOLS: Mapping[str, str] = {
     "unshare": "util-linux",
     "newuidmap": "uidmap",
     "slirp4netns": "slirp4netns",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mkfs.ext4": "e2fsprogs",
 }
 # The tools without which no target starts: root's, and an ordinary user's in place of the firewall's.
 # mmdebstrap is needed only where an image is made without a registry.
 SHARED = ("podman", "crun", "ssh", "ssh-keygen", "nsenter", "unshare")
 ROOTS = ("netavark", "iptables", "nft")
 USERS = ("newuidmap", "slirp4netns")
+VIRTUAL = ("qemu-system-x86_64", "qemu-img", "mkfs.ext4", "mmdebstrap", "ssh", "ssh-keygen")
 # Releases whose podman is older than netavark.
 CNI_RELEASES = ("20.04", "22.04")
 CNI_BRIDGE = Path("/usr/lib/cni/bridge")
@@ -93,18 +97,22 @@ def faults(*tools: str) -> list[Refusal]:
     if not here.root and not here.unified_cgroups:
         fact = "needs root here: this machine mounts cgroup v1, so a user's containers cannot run systemd"
         faulty.append(Refusal("provision lab", fact, "run it as root: sudo provision lab up"))
-    wanted = tools or (*SHARED, *(ROOTS if here.root else USERS))
-    missing = [name for name in wanted if not _found(name) and not (name == "netavark" and uses_cni())]
-    if missing:
-        packages = " ".join(sorted({_package(name) for name in missing}))
-        fact = f"lacks {', '.join(missing)}, which lab targets need"
-        faulty.append(Refusal("this machine", fact, f"run: {APT_GET} {packages}"))
-    return faulty
+    return [*faulty, *lacking(tools or (*SHARED, *(ROOTS if here.root else USERS)))]
+
+
+def lacking(tools: Sequence[str] = VIRTUAL) -> list[Refusal]:
+    """Which of these tools this machine lacks, with the remedy; by default those of virtual machines. Empty: none."""
+    missing = [name for name in tools if not _found(name) and not (name == "netavark" and uses_cni())]
+    if not missing:
+        return []
+    packages = " ".join(sorted({_package(name) for name in missing}))
+    fact = f"lacks {', '.join(missing)}, which lab targets need"
+    return [Refusal("this machine", fact, f"run: {APT_GET} {packages}")]
 
 
 def require(*tools: str) -> None:
-    """Refuse, with every fault, when this machine lacks one of these tools (by default all that a target needs)."""
-    if found := faults(*tools):
+    """Refuse, with every fault, when this machine lacks one of these tools; without any, when it holds no targets."""
+    if found := lacking(tools) if tools else faults():
         raise ProvisionError(found)
 
 

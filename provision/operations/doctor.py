@@ -101,4 +101,15 @@ def _lab() -> Finding:
     return _finding("lab", "limited", fact, "; ".join(fault.hint for fault in faults))
 
 
-LOOKS: tuple[Callable[[], Finding], ...] = (_python, _ansible, _content, _ssh, _locale, _state, _keys, _lab)
+def _virtual_machines() -> Finding:
+    faults = lab.lacking()
+    if not faults:
+        speed = "at full speed" if lab.has_kvm() else "emulated, as KVM is not usable: several times slower"
+        return _finding("lab machines", "good", f"virtual machines can be brought up here, {speed}")
+    fact = "; ".join(str(fault) for fault in faults)
+    return _finding("lab machines", "limited", fact, "; ".join(fault.hint for fault in faults))
+
+
+LOOKS: tuple[Callable[[], Finding], ...] = (
+    _python, _ansible, _content, _ssh, _locale, _state, _keys, _lab, _virtual_machines,
+)  # fmt: skip

@@ -9,9 +9,12 @@ from provision.errors import refuse
 from provision.report import Report
 
 
-def bring_up(name: str, image: str) -> Report:
-    """Bring a target up, or say that it is up already."""
-    host = lab.up(name, image)
+def bring_up(name: str, image: str = "", *, vm: bool = False) -> Report:
+    """Bring a target up, or say that it is up already. Without an image: the usual one of its kind."""
+    chosen = image or (lab.DEFAULT_VM_IMAGE if vm else lab.DEFAULT_IMAGE)
+    if vm and not lab.is_virtual(chosen):
+        raise refuse("--vm", f"contradicts --image {chosen}, a container's", "see the images: provision lab images")
+    host = lab.up(name, chosen)
     steps = (
         f"provision lab ssh {name}",
         f"provision apply --tier budget -i {host.inventory} --limit {name} --accept-hardware",

@@ -1,0 +1,141 @@
+"""A real virtual machine: disks and cards of its own, a boot loader that boots what is installed, and no trace left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provision import lab
+from provision.errors import ProvisionError
+from provision.lab import mirrors, paths, vm, vm_images
+from tests.conftest import lab_state
+from tests.integration.conftest import Answer, provision
+from tests.standins.apt_repository import Server
+
+IMAGE = "vm-debian-12"
+OWN_STATE = lab_state() / "vm-tests"
+BOOT_SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def machine(test_lab: None) -> Iterator[lab.LabHost]:
+    """One machine for the tests of this file, in the order in which they stand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(OWN_STATE))
+        lab.down(every=True)
+        try:
+            yield lab.up("box", IMAGE)
+        finally:
+            lab.down(every=True)
+
+
+@pytest.fixture
+def box(machine: lab.LabHost, monkeypatch: pytest.MonkeyPatch) -> lab.LabHost:
+    monkeypatch.setenv("XDG_STATE_HOME", str(OWN_STATE))
+    return machine
+
+
+def on(host: lab.LabHost, command: str, *, user: str = "", stdin: str = "") -> subprocess.CompletedProcess[str]:
+    argv = [*lab.ssh_argv(host.name, user), command]
+    return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=120, check=False)
+
+
+def said(host: lab.LabHost, command: str) -> str:
+    done = on(host, command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.lab
+def test_it_comes_up_as_one_target_among_others(box: lab.LabHost) -> None:
+    assert lab.up("box", IMAGE) == box  # a second call finds it
+    assert [(host.name, host.kind, host.running) for host in lab.hosts()] == [("box", "vm", True)]
+    assert said(box, "systemctl is-system-running; hostname; id -un; sudo -n id -un").split() == [
+        "running", "box", "admin", "root",
+    ]  # fmt: skip
+    assert abs(int(said(box, "date +%s")) - time.time()) < 30
+    with pytest.raises(ProvisionError, match="is up already, with image vm-debian-12 and not debian-12"):
+        lab.up("box", "debian-12")
+
+
+@pytest.mark.lab
+def test_its_keys_and_passwords_are_its_own(box: lab.LabHost) -> None:
+    template = next(vm_images.root().glob(f"{IMAGE}-*"))
+    stranger = ["-i", str(template / "id_ed25519"), *lab.ssh_argv("box")[5:], "true"]
+    refused = subprocess.run(["ssh", "-F", "none", *stranger], capture_output=True, text=True, timeout=60, check=False)
+    assert "Permission denied" in refused.stderr
+    key = (template / "ssh_host_ed25519_key.pub").read_text().split()[1]
+    assert key not in said(box, "cat /etc/ssh/ssh_host_*.pub")
+    assert Path(box.known_hosts).read_text().split()[2] in said(box, "cat /etc/ssh/ssh_host_*.pub")
+    password = (paths.state_root() / "needpass.password").read_text()
+    assert on(box, "sudo -S -p '' id -un", user="needpass", stdin=password).stdout == "root\n"
+    assert on(box, "sudo -S -p '' id -un", user="nosudo", stdin=password).returncode == 1
+
+
+@pytest.mark.lab
+def test_the_probe_sees_a_server(box: lab.LabHost, tmp_path: Path) -> None:
+    answer: Answer = provision(
+        "plan", "--tier", "budget", "-i", box.inventory, "--limit", "box", "--output", "json", home=tmp_path
+    )  # fmt: skip
+    found = answer.host("box")["hardware"]
+    disks = {disk["name"]: (disk["rotational"], disk["transport"]) for disk in found["disks"]}
+    assert disks == {"sda": (False, "sata"), "sdb": (True, "sata"), "nvme0n1": (False, "nvme")}
+    assert {nic["driver"] for nic in found["nics"]} == {"virtio_net", "vmxnet3"}
+    assert said(box, "ls /dev/ipmi0; cat /sys/block/nvme0n1/device/serial").split() == ["/dev/ipmi0", "LAB0NVME"]
+
+
+@pytest.mark.lab
+def test_it_reaches_the_mirror_and_its_controller(box: lab.LabHost, tmp_path: Path) -> None:
+    (tmp_path / "word").write_text("hello from the controller\n")
+    with Server(tmp_path) as server:
+        url = f"http://{box.controller}:{server.port}/word"
+        script = f"import urllib.request as u; print(u.urlopen('{url}', timeout=20).read().decode())"
+        assert said(box, f'python3 -c "{script}"') == "hello from the controller"
+    assert said(box, "sudo apt-get -qq update && apt-cache madison linux-image-amd64")
+
+
+@pytest.mark.lab
+def test_it_reboots_for_real_from_its_own_disk(box: lab.LabHost) -> None:
+    boot_id = "cat /proc/sys/kernel/random/boot_id"
+    # What only a boot loader reads: a reboot that took the controller's kernel and words would not show it.
+    mark = "sudo sed -i 's/quiet/quiet lab_was_here=1/' /etc/default/grub && sudo update-grub"
+    assert on(box, mark).returncode == 0
+    before = said(box, boot_id)
+    on(box, "sudo systemctl reboot")
+    deadline = time.monotonic() + BOOT_SECONDS
+    while on(box, boot_id).stdout.strip() in {"", before}:
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    assert said(box, "systemctl is-system-running --wait") == "running"
+    assert "lab_was_here=1" in said(box, "cat /proc/cmdline")
+    assert said(box, "lsblk --noheadings --nodeps -o NAME").split() == ["sda", "sdb", "nvme0n1"]
+    assert abs(int(said(box, "date +%s")) - time.time()) < 30
+    for folder in mirrors.folders(mirrors.controller_mirrors()):
+        assert sorted(said(box, f"ls -A {folder}").splitlines()) == sorted(path.name for path in Path(folder).iterdir())
+
+
+@pytest.mark.lab
+def test_a_machine_that_died_shows_as_stopped_and_goes_without_trace(box: lab.LabHost) -> None:
+    engine = vm._machine("box")
+    pid = engine.pid()
+    assert pid is not None
+    folder = paths.host_folder("box")
+    os.kill(pid, 9)
+    engine.wait_gone(10)
+    assert [host.running for host in lab.hosts()] == [False]
+    again = lab.up("box", IMAGE)
+    assert again.port
+    pid = engine.pid()
+    assert pid is not None
+    # An interrupted run leaves no record, only a machine.
+    (folder / "host.json").unlink()
+    assert lab.down(every=True) == ["box"]
+    assert engine.pid() is None
+    assert not Path(f"/proc/{pid}").exists()
+    assert not folder.exists()
+    assert not list(paths.run_root().glob(f"provision-{paths.lab_id()}-*.qmp"))
