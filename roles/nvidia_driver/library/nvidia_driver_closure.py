@@ -94,6 +94,8 @@ class Mover:
         if self.module.check_mode and not self.locked:
             # The lists may lack the archive that an earlier task would have added.
             self.leave("the driver would be installed: %s" % self.why, changed=True)
+        if self.journal.get("stage") == "installing" and not self.module.check_mode:
+            self.apt.finish()
         plan = self.plan()
         if self.locked and plan.closure["id"] == self.locked["id"] and self.journal.get("stage") != "installing":
             self.hold_on("the driver is locked at %s, and nothing newer is offered" % self.locked["id"])
@@ -146,7 +148,10 @@ class Mover:
         """Refuse a full disk before anything is touched."""
         download, grown = self.apt.sizes(plan.words, *options)
         os.makedirs(folder, mode=0o755, exist_ok=True)
-        for path, need in ((folder, download), ("/usr", grown + SPARE_BYTES)):
+        needs = {folder: download, "/usr": grown + SPARE_BYTES}
+        if os.stat(folder).st_dev == os.stat("/usr").st_dev:
+            needs = {"/usr": download + grown + SPARE_BYTES}
+        for path, need in sorted(needs.items()):
             free = shutil.disk_usage(path).free
             if free < need:
                 self.module.fail_json(

@@ -176,6 +176,7 @@ def main():
         initramfs=os.path.exists("/usr/sbin/update-initramfs"),
         settle=awaiting and journal.get("boot_id") != state.boot_id(),
         awaiting=awaiting,
+        installing=journal.get("stage") == "installing",
     )
 
 

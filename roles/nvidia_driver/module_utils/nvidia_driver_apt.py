@@ -99,6 +99,10 @@ class Apt:
         code, out, err = self._run("apt-get", "install", *OPTIONS, *options, *words)
         return "" if code == 0 else told(out, err)
 
+    def finish(self):
+        """Let dpkg end what a run that died began. What it cannot do, the transaction that follows does or undoes."""
+        self._run("dpkg", "--configure", "-a", "--force-confdef", "--force-confold")
+
     def download(self, words, folder, *options):
         """Fetch what installing these words needs. Why it did not work, or an empty text."""
         os.makedirs(os.path.join(folder, "partial"), mode=0o755, exist_ok=True)

@@ -66,6 +66,7 @@ def locked_before(closure):
 
 def restore(apt, closure):
     """Bring a closure back from its kept packages in one transaction; why that failed, or an empty text."""
+    apt.finish()
     installed = apt.installed()
     words = []
     for name, version in sorted(closure["packages"].items()):
@@ -75,15 +76,20 @@ def restore(apt, closure):
                 return str(path)
             words.append(path or "%s=%s" % (name, version))
     gone = [name for name in sorted(installed) if in_family(name) and name not in closure["packages"]]
-    newer = [
-        name for name in sorted(installed) if release_of(name) and later(apt, release_of(name), closure["kernels"])
-    ]
+    newer = newer_kernels(apt, closure, installed)
     if newer:
         # A kernel without this driver's module would boot first. Removing the running one asks; this answers.
         answer = "linux-base linux-base/removing-running-kernel boolean false\n"
         apt.module.run_command(["debconf-set-selections"], data=answer)
     with without_our_lock() as options:
         return apt.install(words + [name + "-" for name in gone + newer], *options) if words or gone or newer else ""
+
+
+def newer_kernels(apt, closure, installed):
+    """Images that would boot before the closure's kernel and have none of its modules; DKMS builds for any kernel."""
+    if closure["wish"]["source"] != "ubuntu":
+        return []
+    return [name for name in sorted(installed) if release_of(name) and later(apt, release_of(name), closure["kernels"])]
 
 
 def later(apt, release, kernels):
@@ -123,7 +129,7 @@ def judge(module, closure):
     )
     if host.rivals():
         return "unfit", "%s; %s holds the card" % (seen, " and ".join(host.rivals()))
-    if loaded == version and library in ("", version):
+    if loaded == version == library:
         return "fit", seen
     if not loaded and not host.cards() and built == version:
         return "unknown", "%s, its module %s lies ready, and the machine shows no NVIDIA card to load it for" % (
