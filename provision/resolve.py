@@ -48,21 +48,15 @@ def resolve(
     Raises:
         ProvisionError: everything that forbids the plan, at once.
     """
-    refusals = check(host, tier, layers, catalog, choice)
-    refusals += _system_faults(host, hardware.os, catalog)
-    if refusals:
-        raise ProvisionError(refusals)
+    _raise([*check(host, tier, layers, catalog, choice), *_system_faults(host, hardware.os, catalog)])
     chosen = choose_roles(tier, choice)
     every = [(f"tier {tier.name}", tier.settings), *layers]
     box = Box(hardware, _cards(host, hardware, chosen, catalog, choice), _pins(every, catalog), catalog.nvidia)
     solution = solver.solve(box, tier.roles, catalog)
     decided = _decide(solution.decisions, every, catalog)
-    found = solver.faults(box, chosen, catalog)
-    refusals = [_accuse(host, name, decided[name].source if name else "", fact, hint) for name, fact, hint in found]
     roles = tuple(role for role in chosen if role not in solution.dropped)
-    refusals += _lost_roles(host, roles, solution.dropped, choice)
-    if refusals:
-        raise ProvisionError(refusals)
+    faults = [(name, decided[name].source if name else "", *why) for name, *why in solver.faults(box, chosen, catalog)]
+    _raise([*(_accuse(host, *fault) for fault in faults), *_lost_roles(host, roles, solution.dropped, choice)])
     settings = {name: decision.value for name, decision in decided.items()}
     return HostPlan(
         host=host,
@@ -79,6 +73,11 @@ def resolve(
         not_managed_yet=tier.not_managed_yet,
         warnings=(*_warnings(box, tier, choice), *solution.warnings, *_strangers(layers, catalog)),
     )
+
+
+def _raise(refusals: Sequence[Refusal]) -> None:
+    if refusals:
+        raise ProvisionError(refusals)
 
 
 def check(
@@ -128,8 +127,7 @@ def choose_roles(tier: Tier, choice: Choice) -> tuple[str, ...]:
     roles = tuple(role for role in tier.roles if role not in choice.skip and (not choice.only or role in choice.only))
     if not roles and not refusals:
         refusals.append(Refusal("--skip", "leaves no role to apply", "skip fewer of them"))
-    if refusals:
-        raise ProvisionError(refusals)
+    _raise(refusals)
     return roles
 
 

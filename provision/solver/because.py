@@ -90,7 +90,7 @@ def _why_modules(box: Box, option: Option) -> tuple[str, str, tuple[str, ...]]:
     rejected = []
     for modules in flavours:
         undriven = [card for card in box.cards if not Way(option.branch, modules).drives(card)]
-        why = f"do not drive {say(undriven)}" if undriven else "NVIDIA recommends the open ones for these cards"
+        why = f"cannot drive {say(undriven)}" if undriven else "NVIDIA recommends the open ones for these cards"
         rejected.append(f"{modules}: {why}")
     known = driver.architectures(box.nvidia)
     bound = [name for name in by_architecture(box.cards) if known[name].modules == (option.modules,)]
