@@ -40,7 +40,7 @@ def repository(root: Path, key: SigningKey) -> Repository:
 
 @dataclass(frozen=True)
 class Driver:
-    """One driver version; `fault` (`build`, `skip`: see nvidia_dkms) makes it one without a kernel module."""
+    """One driver version; `fault` (`build`, `load`: see nvidia_dkms) makes it one without a usable kernel module."""
 
     upstream: str
     distribution: str  # ubuntu | debian

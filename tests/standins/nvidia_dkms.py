@@ -2,7 +2,7 @@
 
 It answers in /proc/driver/nvidia/version as NVIDIA's does, so that "loaded module = installed library" is judged for
 real. The faulty ones are what an operator meets: `build`, a source that does not compile, so that the installation
-fails; `skip`, a source that DKMS holds unfit for this kernel: all goes well, and after a reboot nothing is there.
+fails; `load`, a module that finds fault with the card, so that all goes well until a reboot.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ static int tell(struct seq_file *out, void *unused)
 }}
 static int __init begin(void)
 {{
+	{failing_load}
 	folder = proc_mkdir("driver/nvidia", NULL);
 	return folder && proc_create_single("version", 0444, folder, tell) ? 0 : -ENOMEM;
 }}
@@ -38,7 +39,7 @@ MODULE_LICENSE("GPL");
 MODULE_VERSION("{version}");
 """
 BUILD_FAILS = '#error "stand-in: this version does not build"'
-SKIPPED = 'BUILD_EXCLUSIVE_KERNEL="^0[.]"'
+LOAD_FAILS = "return -ENODEV;"
 CONFIGURATION = """\
 PACKAGE_NAME="nvidia"
 PACKAGE_VERSION="{version}"
@@ -47,7 +48,6 @@ DEST_MODULE_LOCATION[0]="/updates/dkms"
 MAKE[0]="make -C $kernel_source_dir M=$dkms_tree/nvidia/{version}/build modules"
 CLEAN="true"
 AUTOINSTALL="yes"
-{exclusive}
 """
 POSTINST = """\
 #!/bin/sh
@@ -71,12 +71,13 @@ def files(version: str, flavour: str, fault: str = "") -> dict[str, Content]:
         version=version,
         kind="Open" if flavour == "open" else "x86_64",
         failing_build=BUILD_FAILS if fault == "build" else "",
+        failing_load=LOAD_FAILS if fault == "load" else "",
     )
     folder = f"/usr/src/nvidia-{version}"
     return {
         f"{folder}/nvidia.c": text,
         f"{folder}/Makefile": "obj-m := nvidia.o\n",
-        f"{folder}/dkms.conf": CONFIGURATION.format(version=version, exclusive=SKIPPED if fault == "skip" else ""),
+        f"{folder}/dkms.conf": CONFIGURATION.format(version=version),
         "/usr/lib/modules-load.d/nvidia.conf": "nvidia\n",
     }
 
