@@ -223,6 +223,27 @@ def test_an_installation_that_fails_is_taken_back_and_its_build_log_kept(
     assert state.current() == known
 
 
+def test_a_run_that_died_in_the_middle_is_continued_and_its_way_back_kept(box: Box) -> None:
+    known = locked(box)
+    packages = offering(box, "535.261.03-1")
+    wished = plan.Planner(apt.Apt(box), WISH, ROUTES["debian"], "").plan().closure
+    state.note(stage="installing", to=wished["id"], previous=known["id"], boot_id="first")
+    box.asked.clear()
+
+    def install(words: list[str]) -> tuple[int, str, str]:
+        if "--no-download" in words:
+            assert box.ran("dpkg --set-selections"), "apt refuses to work until dpkg has written down what it did"
+            box.installed(packages, held=False)
+        return 0, "", ""
+
+    box.answers["apt-get install"] = install
+    ended = run()
+    assert not ended.failed, ended
+    assert f"an earlier run ended in the middle of the move to {wished['id']}" in str(ended)
+    assert (box.journal()["stage"], box.journal()["previous"]) == ("installed", known["id"])
+    assert sorted(path.name for path in (box.root / "state" / "cache").iterdir()) == sorted([known["id"], wished["id"]])
+
+
 def test_what_failed_before_is_not_installed_again_by_itself(box: Box) -> None:
     known = locked(box, wish={**WISH, "branch": "530"})
     offering(box, "535.261.03-1")

@@ -100,8 +100,8 @@ class Apt:
         return "" if code == 0 else told(out, err)
 
     def finish(self):
-        """Let dpkg end what a run that died began. What it cannot do, the transaction that follows does or undoes."""
-        self._run("dpkg", "--configure", "-a", "--force-confdef", "--force-confold")
+        """Have dpkg write down the steps of a run that died; until then apt refuses to work. Nothing is configured."""
+        self._run("dpkg", "--set-selections", data="")
 
     def download(self, words, folder, *options):
         """Fetch what installing these words needs. Why it did not work, or an empty text."""
