@@ -36,12 +36,13 @@ _FORMS = {  # the roles guard the same: here it is told before a host is reached
     "python_ml_group": _ACCOUNT,
     "python_ml_user": _ACCOUNT,
 }
+_PROFILE = r"\d+g\.\d+gb[+.a-z0-9]*"  # of MIG, 1g.10gb+me
 _NOFILE = range(1024, 1048576 + 1)  # above it the kernel refuses every login, below it programs fail
 
 
 def of_settings(settings: Mapping[str, Any]) -> list[Contradiction]:
     """What contradicts itself on any host."""
-    return [*_forms(settings), *_directories(settings), *_environments(settings), *_models(settings)]
+    return [*_forms(settings), *_directories(settings), *_environments(settings), *_models(settings), *_power(settings)]
 
 
 def _forms(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
@@ -105,3 +106,24 @@ def _models(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
     pins = Counter((model["repo"], model["revision"]) for model in settings.get(name) or ())
     for repo, revision in [each for each, count in pins.items() if count > 1]:
         yield name, f"names {repo} at {revision} twice", "keep one of the two"
+
+
+def _power(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
+    """What no card is called and no power supply gives; what a card itself does not allow, the role refuses."""
+    limits, mig = settings["gpu_power_limits"], settings["gpu_power_mig"]
+    for name, uuid in [("gpu_power_limits", each) for each in limits] + [("gpu_power_mig", each) for each in mig]:
+        if not str(uuid).startswith("GPU-"):
+            yield name, f"names {uuid!r}, which is no UUID of a GPU", "list them: nvidia-smi -L"
+    for wrong in [watts for watts in limits.values() if type(watts) is not int or watts < 1]:
+        yield "gpu_power_limits", f"has {wrong!r}, which are no watts", "write a whole number, such as 250"
+    for profiles in mig.values():
+        if not isinstance(profiles, list) or not all(re.fullmatch(_PROFILE, str(each)) for each in profiles):
+            yield "gpu_power_mig", f"has {profiles!r}, which is no list of profiles", "write it like [3g.40gb, 3g.40gb]"
+    for name in ("gpu_power_limit_watts", "gpu_power_psu_watts", "gpu_power_rest_watts"):
+        if settings[name] < 0:
+            yield name, f"is {settings[name]}, less than nothing", "write watts, or 0 for none"
+    supply, rest = settings["gpu_power_psu_watts"], settings["gpu_power_rest_watts"]
+    total = rest + sum(watts for watts in limits.values() if type(watts) is int)
+    if 0 < supply < total:
+        fact = f"is {supply}, and the caps of gpu_power_limits and gpu_power_rest_watts add up to {total}"
+        yield "gpu_power_psu_watts", fact, "lower the caps"

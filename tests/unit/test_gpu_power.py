@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from provision.content import roles_dir
+from provision.contradictions import of_settings
 from provision.nvidia_smi import SmiGpu, parse
+from provision.settings import load_registry
 from tests.unit.test_nvidia_smi import recorded
 
 PROGRAM = roles_dir() / "gpu_power" / "module_utils" / "gpu_power.py"
@@ -271,3 +273,29 @@ def test_a_limit_is_refused_by_the_stand_in_as_by_a_card(box: Box, program: Modu
         box.smi("-i", RTX_3080, "-pl", "500")
     assert "should be between 100.00 W and 336.00 W" in caught.value.stdout
     assert program.DIFFERS == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("gpu_power_limits", {"0": 250}, "names '0', which is no UUID of a GPU"),
+        ("gpu_power_limits", {A100: "much"}, "has 'much', which are no watts"),
+        ("gpu_power_limits", {A100: 0}, "has 0, which are no watts"),
+        ("gpu_power_mig", {"0": ["1g.10gb"]}, "names '0', which is no UUID of a GPU"),
+        ("gpu_power_mig", {A100: "3g.40gb"}, "has '3g.40gb', which is no list of profiles"),
+        ("gpu_power_mig", {A100: ["half"]}, "has ['half'], which is no list of profiles"),
+        ("gpu_power_limit_watts", -1, "is -1, less than nothing"),
+        ("gpu_power_psu_watts", 200, "is 200, and the caps of gpu_power_limits and gpu_power_rest_watts add up to 250"),
+    ],
+)
+def test_what_no_host_can_have_is_told_before_any_is_reached(setting: str, value: Any, said: str) -> None:
+    settings = load_registry().defaults()
+    assert of_settings(settings) == []
+    ((name, fact, _),) = of_settings({**settings, setting: value})
+    assert (name, fact) == (setting, said)
+
+
+def test_what_a_host_can_have_contradicts_nothing() -> None:
+    good = {"gpu_power_limits": {A100: 300}, "gpu_power_psu_watts": 550, "gpu_power_mig": {A100: ["1g.10gb+me"] * 2}}
+    assert of_settings({**load_registry().defaults(), **good, "gpu_power_limit_watts": 250}) == []
+    assert of_settings({**load_registry().defaults(), "gpu_power_mig": {A100: []}}) == []
