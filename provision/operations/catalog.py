@@ -113,7 +113,7 @@ def _torch(catalog: Catalog) -> Iterator[Finding]:
         if product.architecture.name in driven
     }
     for capability, product in kinds.items():
-        if not any(build.locked and runs_on(build, _card(product)) for build in catalog.torch):
+        if not any(build.locked and runs_on(build.capabilities, _card(product)) for build in catalog.torch):
             name = f"{product.architecture.name} {capability}"
             yield _finding(
                 name, "bad", "no locked build of torch has code for it", "lock one; name it in frameworks.yml"

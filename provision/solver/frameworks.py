@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from provision import comparison
 from provision.catalog import Catalog, TorchBuild
@@ -49,10 +49,10 @@ def builds(catalog: Catalog, framework: str) -> tuple[TorchBuild, ...]:
     return _locked(catalog).get(framework, ())
 
 
-def runs_on(build: TorchBuild, card: Card) -> bool:
-    """Whether a build has machine code for a card: of its own major capability, of its minor one or a lesser."""
+def runs_on(capabilities: Sequence[str], card: Card) -> bool:
+    """Whether code for these capabilities runs on a card: that of its own major one, of its minor one or a lesser."""
     major, minor = parts(card.compute_capability)
-    return any(parts(built)[0] == major and parts(built)[1] <= minor for built in build.capabilities)
+    return any(parts(built)[0] == major and parts(built)[1] <= minor for built in capabilities)
 
 
 def _locked(catalog: Catalog) -> dict[str, tuple[TorchBuild, ...]]:
@@ -108,7 +108,7 @@ def _backend(framework: str, box: Box, branch: Branch | None, catalog: Catalog) 
 
 
 def _objection(build: TorchBuild, box: Box, branch: Branch | None) -> str:
-    lost = [card for card in box.cards if not runs_on(build, card)]
+    lost = [card for card in box.cards if not runs_on(build.capabilities, card)]
     if lost:
         capabilities = either(dict.fromkeys(card.compute_capability for card in lost))
         return f"has no code for {say(lost)} (compute capability {capabilities})"

@@ -79,7 +79,7 @@ def serves(plan: HostPlan, card: Card) -> bool:
     return (
         (plan.driver.source == "host" or card.architecture in flavour(plan))
         and (not plan.cuda or card.architecture in RELEASES[plan.cuda[0]].architectures)
-        and (not torch.gpu or runs_on(torch, card))
+        and (not torch.gpu or runs_on(torch.capabilities, card))
     )
 
 

@@ -14,6 +14,7 @@ from testinfra.host import Host
 from provision.catalog import load_catalog
 from provision.gpu_health import bandwidth_fault, matmul_fault
 from provision.model import HostPlan
+from provision.solver.frameworks import runs_on
 
 LOCKS = Path(__file__).parents[1] / "files" / "locks"
 
@@ -52,12 +53,12 @@ PRECISION = {"torch": 1e-12, "tensorflow": 1e-12, "openvino": 1e-4}
 
 # The compute capabilities that a build holds code for: it knows them without a card.
 CAPABILITIES = {
-    "torch": "import json, torch; print(json.dumps(torch._C._cuda_getArchFlags().split()))",
+    "torch": "import json, torch; print(json.dumps(torch._C._cuda_getArchFlags()))",
     "tensorflow": """
 import os
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import json, tensorflow as tf
-print(json.dumps(tf.sysconfig.get_build_info()["cuda_compute_capabilities"]))
+print(json.dumps(" ".join(tf.sysconfig.get_build_info()["cuda_compute_capabilities"])))
 """,
 }
 
@@ -175,16 +176,6 @@ def lock(plan: HostPlan, name: str) -> dict[str, str]:
     return {"tensorflow": pins["tensorflow-cpu"], **pins} if "tensorflow-cpu" in pins else pins
 
 
-def covered(capability: str, built: list[str]) -> bool:
-    """Machine code runs on its own major number from its minor one on; PTX (`compute_90`) on everything newer."""
-    major, minor = (int(number) for number in capability.split("."))
-    for kind, number in (word.split("_") for word in built):
-        code = divmod(int(number.rstrip("af")), 10)
-        if (code[0] == major and code[1] <= minor) or (kind == "compute" and code <= (major, minor)):
-            return True
-    return False
-
-
 def answer(host: Host, plan: HostPlan, name: str, script: str) -> Any:
     """What the environment's Python prints as JSON when the service user runs it; a failure is an assertion."""
     user = shlex.quote(plan.settings["python_ml_user"])
@@ -201,19 +192,17 @@ def test_every_environment_computes_for_the_service_user(host: Host, plan: HostP
             assert error < PRECISION[framework], f"{name}: {framework} and plain Python differ by {error}"
 
 
-def test_torch_is_the_planned_build(host: Host, plan: HostPlan) -> None:
+def test_builds_are_the_planned_ones_and_have_code_for_every_card(host: Host, plan: HostPlan) -> None:
     for name in of_framework(plan, "torch"):
         found = answer(host, plan, name, BUILD)
         backend = f"cu{found['cuda'].replace('.', '')}" if found["cuda"] else "cpu"
         versions = (found["version"].partition("+")[0], lock(plan, name)["torch"].partition("+")[0])
         assert (versions[0], backend) == (versions[1], plan.frameworks.torch_backend)
-
-
-def test_every_gpu_build_has_code_for_every_card(host: Host, plan: HostPlan) -> None:
     for framework, script in CAPABILITIES.items():
         for name in of_framework(plan, framework) if backends(plan)[framework] != "cpu" else ():
-            built = answer(host, plan, name, script)
-            without = ", ".join(card.product for card in plan.cards if not covered(card.compute_capability, built))
+            # sm_86 is machine code for 8.6, compute_90 is PTX of 9.0, sm_100 is 10.0
+            built = tuple(f"{word[:-1]}.{word[-1]}" for word in re.findall(r"[0-9]+", answer(host, plan, name, script)))
+            without = ", ".join(card.product for card in plan.cards if not runs_on(built, card))
             assert not without, f"{name}: {framework} has code for {', '.join(built)}; {without} cannot run it"
 
 
