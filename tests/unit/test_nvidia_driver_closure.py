@@ -161,6 +161,14 @@ def test_a_branch_that_is_not_offered_is_refused_with_what_there_is(box: Box) ->
     assert "nothing was installed" in str(ended)
 
 
+def test_check_mode_foretells_a_move_to_an_archive_that_is_not_there_yet(box: Box) -> None:
+    locked(box, wish={**WISH, "source": "ubuntu"})
+    box.check_mode = True
+    ended = run()
+    assert (ended.failed, ended.result["changed"]) == (False, True)
+    assert "source was ubuntu and is now debian" in str(ended)
+
+
 DEBIAN = ("nvidia-smi", "nvidia-driver-bin", "libnvidia-ml1", "libcuda1", "libnvidia-ptxjitcompiler1", "libnvcuvid1")
 KERNEL = "6.1.0-41-amd64"
 

@@ -114,6 +114,9 @@ class Mover:
         try:
             return Planner(self.apt, self.wish, self.module.params["route"], running).plan()
         except Impossible as error:
+            if self.module.check_mode and self.locked and self.locked["wish"]["source"] != self.wish["source"]:
+                # An earlier task would have added the other archive.
+                self.leave("the driver would move: %s" % self.why, changed=True)
             back = "the driver stays at %s" % self.locked["id"] if self.locked else "nothing was installed"
             return self.module.fail_json(msg="%s; %s. See what apt knows: apt-cache policy '*nvidia*'" % (error, back))
 
