@@ -77,6 +77,7 @@ class TaskFinished:
     seconds: float
     message: str = ""
     diff: str = ""
+    warnings: tuple[str, ...] = ()  # what a role's module wants the operator to know although the task succeeded
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from provision.events import Event, HostUnreachable, InputRejected, TaskFinished, TaskStarted, TaskState
@@ -98,6 +99,7 @@ class Narrator:
             seconds=round(float(data.get("duration") or 0), 3),
             message=message,
             diff=self._redact(_diff(result.get("diff"))) if self._diffs else "",
+            warnings=tuple(self._redact(warning) for warning in _warnings(result)) if data.get("role") else (),
         )
         if state == "failed":
             # A rescue may follow; only the statistics at the end tell a rescued failure from a final one.
@@ -142,9 +144,7 @@ def _name(data: Mapping[str, Any]) -> str:
 
 def _rescued(failure: TaskFinished) -> TaskFinished:
     message = f"failed, and was mended by the role: {failure.message}"
-    return TaskFinished(
-        failure.run, failure.host, failure.role, failure.task, "ok", failure.seconds, message, failure.diff
-    )
+    return replace(failure, state="ok", message=message)
 
 
 def _message(result: Mapping[str, Any], state: TaskState) -> str:
@@ -155,14 +155,18 @@ def _message(result: Mapping[str, Any], state: TaskState) -> str:
         return str(result.get("skip_reason") or "")
     if state not in ("failed", "unreachable"):
         loop = "results" in result  # which only says that all items completed
-        said = [str(result["msg"])] if result.get("msg") and not loop else []
-        return _cut("; ".join([*said, *map(str, result.get("warnings") or ())]), LONGEST_MESSAGE)
+        return _cut(str(result["msg"]), LONGEST_MESSAGE) if result.get("msg") and not loop else ""
     if faults := result.get("argument_errors"):
         return _cut("; ".join(map(str, faults)), LONGEST_MESSAGE)
     items = [item for item in result.get("results") or () if isinstance(item, Mapping) and item.get("failed")]
     if items:
         return _cut("; ".join(dict.fromkeys(_failure(item) for item in items)), LONGEST_MESSAGE)
     return _cut(_failure(result), LONGEST_MESSAGE)
+
+
+def _warnings(result: Mapping[str, Any]) -> Iterator[str]:
+    if "censored" not in result:
+        yield from (_cut(str(warning), LONGEST_MESSAGE) for warning in result.get("warnings") or ())
 
 
 def _failure(result: Mapping[str, Any]) -> str:

@@ -78,6 +78,12 @@ def test_a_failure_that_the_task_ignores_is_no_failure() -> None:
     assert (task.state, task.message) == ("ok", "failed, and the task says to go on: no")
 
 
+def test_what_a_module_warns_of_is_told_though_it_succeeded() -> None:
+    task = finished("runner_on_ok", {"changed": True, "warnings": ["capped at 240 W, not 500 W"]})
+    assert (task.state, task.warnings) == ("changed", ("capped at 240 W, not 500 W",))
+    assert finished("runner_on_ok", {"censored": "hidden", "warnings": ["the password is pw"]}).warnings == ()
+
+
 def test_a_no_log_failure_stays_hidden() -> None:
     task = finished("runner_on_failed", {"censored": "the output has been hidden"})
     assert (task.state, task.message) == ("failed", "hidden, because the task says no_log")
