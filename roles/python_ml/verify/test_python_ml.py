@@ -14,6 +14,7 @@ from testinfra.host import Host
 from provision.catalog import load_catalog
 from provision.gpu_health import bandwidth_fault, matmul_fault
 from provision.model import HostPlan
+from provision.nvidia_smi import parse
 from provision.solver.frameworks import runs_on
 
 LOCKS = Path(__file__).parents[1] / "files" / "locks"
@@ -215,11 +216,14 @@ def test_torch_computes_on_every_card(host: Host, plan: HostPlan) -> None:
         assert sorted(card["capability"] for card in found) == sorted(card.compute_capability for card in plan.cards)
         wrong = [card for card in found if card["error"] > 1e-9]
         assert not wrong, f"{name}: these cards compute wrongly: {wrong}"
+        power = {gpu.address: gpu.power for gpu in parse(host.check_output("nvidia-smi -q -x")).gpus}
         slow = []
         for card in plan.cards:
             measured = next(each for each in found if each["bus"] == int(card.address.split(":")[1], 16))
+            cap = power[card.address]
+            share = cap.enforced / cap.default if cap.enforced and cap.default else 1.0
             slow += [bandwidth_fault(products[card.pci_id], measured["bandwidth_gbs"])]
-            slow += [matmul_fault(products[card.pci_id], measured["matmul_tflops"])]
+            slow += [matmul_fault(products[card.pci_id], measured["matmul_tflops"], share)]
         assert not any(slow), "; ".join(filter(None, slow))
 
 
