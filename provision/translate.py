@@ -9,6 +9,11 @@ from typing import Any
 _FROM_MIRRORS: dict[str, tuple[str, ...]] = {
     "base_ca_bundle": ("ca_bundle",),
     "base_apt_sources": ("apt", "sources"),
+    "nvidia_driver_debian_url": ("apt", "debian"),
+    "cuda_repository_url": ("nvidia", "cuda"),
+    "cuda_repository_key_url": ("nvidia", "cuda_key_url"),
+    "nvidia_container_toolkit_repository_url": ("nvidia", "container_toolkit"),
+    "nvidia_container_toolkit_repository_key_url": ("nvidia", "container_toolkit_key_url"),
     "docker_repository_url": ("docker", "repository"),
     "docker_repository_key_url": ("docker", "key_url"),
     "docker_registry_mirrors": ("docker", "registries"),
@@ -17,11 +22,6 @@ _FROM_MIRRORS: dict[str, tuple[str, ...]] = {
     "uv_find_links": ("python", "find_links"),
     "uv_python_install_mirror": ("python", "interpreters"),
     "python_ml_torch_index_url": ("python", "torch_index"),
-    "nvidia_driver_debian_url": ("apt", "debian"),
-    "cuda_repository_url": ("nvidia", "cuda"),
-    "cuda_repository_key_url": ("nvidia", "cuda_key_url"),
-    "nvidia_container_toolkit_repository_url": ("nvidia", "container_toolkit"),
-    "nvidia_container_toolkit_repository_key_url": ("nvidia", "container_toolkit_key_url"),
     "model_cache_endpoint": ("huggingface",),
 }
 
