@@ -50,16 +50,17 @@ def _standin(version: str, codename: str) -> Image:
     return Image(f"ubuntu-{version}-standin", summary, scripts.standin(version, codename), CODENAME, parent="debian-12")
 
 
-def _debian() -> Image:
-    summary = "Debian 12 from a registry where one answers, else from this machine's own package sources"
-    registry = "docker.io/library/debian:12"
-    return Image("debian-12", summary, scripts.FINISH, CODENAME, registry=registry, bootstrap=True)
+def _debian(version: str, codename: str) -> Image:
+    summary = f"Debian {version} from a registry where one answers, else from this machine's own package sources"
+    registry = f"docker.io/library/debian:{version}"
+    return Image(f"debian-{version}", summary, scripts.FINISH, codename, registry=registry, bootstrap=True)
 
 
 IMAGES: Mapping[str, Image] = {
     image.name: image
     for image in (
-        _debian(),
+        _debian("12", CODENAME),
+        _debian("13", "trixie"),
         Image("debian-12-bare", "Debian 12 without Python", scripts.BARE, CODENAME, parent="debian-12"),
         _ubuntu("20.04", "focal"),
         _ubuntu("22.04", "jammy"),
@@ -111,7 +112,7 @@ def ensure(podman: Podman, name: str) -> str:
         sources = mirrors.one_line_sources(mirrors.apt_sources(image.codename))
         _layer(podman, image.registry, tag, scripts.install(PACKAGES, sources) + image.script)
     elif image.bootstrap:
-        _bootstrap(podman, tag, image.script)
+        _bootstrap(podman, tag, image)
     else:
         hint = f"use the stand-in: provision lab up --image {image.name}-standin"
         raise refuse(f"lab image {name}", "comes from a registry, and none answers here", hint)
@@ -119,13 +120,13 @@ def ensure(podman: Podman, name: str) -> str:
     return tag
 
 
-def _bootstrap(podman: Podman, tag: str, script: str) -> None:
-    """Make the Debian root from this machine's own package sources."""
+def _bootstrap(podman: Podman, tag: str, image: Image) -> None:
+    """Make a Debian root from this machine's own package sources."""
     with tempfile.TemporaryDirectory(dir=paths.cache_root(), prefix="bootstrap-") as folder:
         archive = Path(folder) / "root.tar"
-        debootstrap(archive, CODENAME, PACKAGES)
+        debootstrap(archive, image.codename, PACKAGES)
         podman.call("import", "--quiet", "--change", 'CMD ["/sbin/init"]', str(archive), f"{tag}-root", timeout=300)
-    _layer(podman, f"{tag}-root", tag, script)
+    _layer(podman, f"{tag}-root", tag, image.script)
     podman.attempt("untag", f"{tag}-root")
 
 
@@ -134,22 +135,22 @@ def debootstrap(
 ) -> None:  # fmt: skip
     """Write a Debian root with these packages as a tar archive. Scripts run in it by mmdebstrap's name of the stage."""
     require("mmdebstrap")
-    sources = mirrors.one_line_sources(mirrors.apt_sources(codename)) or _public_sources()
+    sources = mirrors.one_line_sources(mirrors.apt_sources(codename)) or _public_sources(codename)
     options = [f"--aptopt={line}" for line in mirrors.apt_options()]
     options += [f"--chrooted-{stage}-hook=set -eu\n{script}" for stage, script in (scripts or {}).items()]
     argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *options]
     run([*argv, codename, str(archive), *sources], timeout=600)
 
 
-def _public_sources() -> list[str]:
+def _public_sources(codename: str) -> list[str]:
     """Debian's own archive, for a controller that has no sources of the release, as Ubuntu has none."""
     if not KEYRING.exists():
         hint = f"run: {APT_GET} debian-archive-keyring"
         raise refuse("this machine", f"lacks {KEYRING}, with which Debian's packages are verified", hint)
     signed = f"deb [signed-by={KEYRING}]"
     return [
-        f"{signed} http://deb.debian.org/debian {CODENAME} main",
-        f"{signed} http://deb.debian.org/debian-security {CODENAME}-security main",
+        f"{signed} http://deb.debian.org/debian {codename} main",
+        f"{signed} http://deb.debian.org/debian-security {codename}-security main",
     ]
 
 

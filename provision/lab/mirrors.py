@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlparse
 ETC = Path("/etc")
 # Where a distribution's own archive may live; anything else among the controller's sources is a third party's.
 SUITE_SUFFIXES = ("", "-updates", "-security", "-backports")
+# Debian's mirrors hold all of its releases, so a controller's sources of one serve targets of another.
+DEBIAN = ("bookworm", "trixie")
 
 
 def controller_mirrors(codename: str = "bookworm") -> dict[str, Any]:
@@ -32,7 +34,7 @@ def controller_mirrors(codename: str = "bookworm") -> dict[str, Any]:
 
 
 def apt_sources(codename: str) -> list[dict[str, Any]]:
-    """The controller's stanzas for suites of that release, third parties left out."""
+    """The controller's stanzas for suites of that release (Debian's: of any), third parties left out."""
     stanzas: list[dict[str, Any]] = []
     folder = ETC / "apt"
     for file in (folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))):
@@ -44,8 +46,10 @@ def apt_sources(codename: str) -> list[dict[str, Any]]:
         elif file.suffix == ".list":
             stanzas += _one_line(text)
     chosen = []
+    siblings = DEBIAN if codename in DEBIAN else (codename,)
+    alike = {each + suffix: codename + suffix for each in siblings for suffix in SUITE_SUFFIXES}
     for stanza in stanzas:
-        suites = [suite for suite in stanza["suites"] if suite in {codename + suffix for suffix in SUITE_SUFFIXES}]
+        suites = list(dict.fromkeys(alike[suite] for suite in stanza["suites"] if suite in alike))
         if suites and "deb" in stanza["types"]:
             chosen.append({**stanza, "types": ["deb"], "suites": suites})
     return chosen

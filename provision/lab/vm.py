@@ -32,7 +32,7 @@ def create(name: str, image: str) -> tuple[LabHost, dict[str, Any]]:
         fact = f"has {len(shares)} wheel folders and indexes, and a virtual machine has room for {SLOTS - 1}"
         raise refuse("this machine's pip configuration", fact, "see them: pip config list")
     machine = _machine(name)
-    with locked(vm_images.lock()):
+    with locked(vm_images.lock(IMAGES[image])):
         template = vm_images.ensure(IMAGES[image])
         backing = ["-b", str(template.disk), "-F", "qcow2"]
         run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(machine.disk)], timeout=30)

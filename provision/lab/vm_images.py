@@ -68,14 +68,19 @@ def root() -> Path:
     return paths.cache_root() / "vm"
 
 
-def lock() -> Path:
-    """The lock of whoever makes an image or starts a target from one."""
-    return root() / "lock"
+def home(image: VmImage) -> Path:
+    """The folder of the image that today's recipe makes."""
+    return root() / f"{image.name}-{_recipe(image)}"
+
+
+def lock(image: VmImage) -> Path:
+    """The lock of whoever makes this image or starts a target from it."""
+    return root() / f"{image.name}.lock"
 
 
 def ensure(image: VmImage) -> Template:
     """The ready image, made (some minutes) when the cache lacks it. The caller holds the lock."""
-    folder = root() / f"{image.name}-{_recipe(image)}"
+    folder = home(image)
     template = Template(*(folder / name for name in ("disk.qcow2", "memory", "id_ed25519", "ssh_host_ed25519_key")))
     if not folder.exists():
         draft = root() / f".{image.name}"
@@ -88,7 +93,7 @@ def ensure(image: VmImage) -> Template:
             discard_draft(image)
         for older in root().glob(f"{image.name}-{'?' * 12}"):
             # A running target keeps its open disk.
-            if older != folder:
+            if older != folder and older.is_dir():
                 shutil.rmtree(older)
     return template
 
@@ -103,8 +108,8 @@ def discard_draft(image: VmImage) -> None:
 
 def discard_drafts() -> None:
     """Remove what builds left that did not end, unless one goes on now."""
-    with suppress(ProvisionError), locked(lock(), timeout=0):
-        for image in IMAGES.values():
+    for image in IMAGES.values():
+        with suppress(ProvisionError), locked(lock(image), timeout=0):
             discard_draft(image)
 
 
