@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from provision.catalog import tiers
 from provision.content import roles_dir
+from provision.lab import paths
 from tests.integration.conftest import LAB_STATE
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +29,12 @@ def molecule(*words: str) -> subprocess.CompletedProcess[str]:
 def test_every_role_and_every_tier_has_a_scenario() -> None:
     scenarios = {path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")}
     assert scenarios == {path.name for path in roles_dir().iterdir()} | {tier.name for tier in tiers()}
+
+
+def test_every_target_of_a_scenario_has_a_name_that_the_lab_takes() -> None:
+    for path in sorted((ROOT / "molecule").glob("*/molecule.yml")):
+        for platform in yaml.safe_load(path.read_text(encoding="utf-8"))["platforms"]:
+            assert paths.check_name(platform["name"])
 
 
 def test_molecule_reads_every_scenario() -> None:
