@@ -89,6 +89,17 @@ class Apt:
                 versions[-1][2] = True
         return {name: [(v, there) for v, priority, there in rows if priority > 0] for name, rows in found.items()}
 
+    def tied(self, entry, *options):
+        """`name=1.2` and all that it wants in an exact version, which apt would not look for by itself."""
+        found, todo = [], [entry]
+        while todo:
+            found.append(todo.pop())
+            _, out, _ = self._run("apt-cache", *options, "show", found[-1])
+            needs = re.search(r"^Depends: (.*)$", out, re.MULTILINE)
+            ties = ["%s=%s" % pair for pair in re.findall(r"([^\s,|]+) \(= ([^)]+)\)", needs.group(1) if needs else "")]
+            todo += [tie for tie in ties if tie not in found + todo]
+        return found
+
     def simulate(self, words, *options):
         """The outcome of installing these words, or apt's own reason why not."""
         code, out, err = self._run("apt-get", "install", "--dry-run", *OPTIONS, *options, *words)

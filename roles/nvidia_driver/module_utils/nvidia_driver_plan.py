@@ -134,9 +134,8 @@ class Planner:
             module = expand(self.route["prebuilt"], self._values(series))[0]
             exact = expand(self.route["prebuilt"], dict(self._values(series), flavour=self.running))[0]
             ways = [[module, *images, *kernels], [module]]
-            ways += [
-                ["%s=%s" % (module, offered)] for offered, _ in self.apt.offers([module], *options).get(module, [])[1:]
-            ]
+            older = [offered for offered, _ in self.apt.offers([module], *options).get(module, [])[1:]]
+            ways += [self.apt.tied("%s=%s" % (module, offered), *options) for offered in older]
             return ways + ([[exact]] if self.running else [])
         headers = [name.replace("linux-image-", "linux-headers-") for name in images] or [
             "linux-headers-" + self.route["flavour"]
