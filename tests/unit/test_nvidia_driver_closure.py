@@ -326,3 +326,28 @@ def test_libraries_of_two_versions_are_refused(box: Box) -> None:
 def test_headers_come_in_the_version_of_the_installed_kernel_where_dkms_builds(box: Box) -> None:
     asked = planner(box, {"linux-image-generic": "5", "linux-image-1-generic": "1"}, "cuda_ubuntu")
     assert asked._kernel_words("", [])[0] == ["linux-headers-generic=5"]
+
+
+def attempt(box: Box, needed: str, left: tuple[str, ...]) -> list[str]:
+    """The words of a move to 580.2.1 on a host with these packages of 580.1.1, one of which the new driver needs."""
+
+    def simulate(words: list[str]) -> tuple[int, str, str]:
+        conflict = f"{needed}-" in words
+        return (100, "", "E: conflict") if conflict else (0, "Inst nvidia-utils-580 (580.2.1-1 U:1/x [amd64])\n", "")
+
+    box.answers["apt-get install --dry-run"] = simulate
+    asked = planner(box, {"nvidia-utils-580": "580.1.1-1", **dict.fromkeys(left, "580.1.1-1")})
+    words, outcome, why = asked._attempt(["nvidia-utils-580"], "{branch}", "580.2.1", [])
+    assert (why, outcome.versions["nvidia-utils-580"]) == ("", "580.2.1-1")
+    assert isinstance(words, list)
+    return words
+
+
+def test_what_another_version_leaves_behind_goes_in_the_same_transaction(box: Box) -> None:
+    left = ("nvidia-firmware-580-580.1.1", "nvidia-utils-535", "nvidia-headless-no-dkms-580")
+    assert attempt(box, "", left)[1:] == [name + "-" for name in sorted(left)]
+
+
+def test_firmware_of_the_version_before_stays_where_the_driver_wants_it(box: Box) -> None:
+    firmware = "nvidia-firmware-580-580.1.1"
+    assert attempt(box, firmware, (firmware, "nvidia-utils-535"))[1:] == ["nvidia-utils-535-"]

@@ -19,7 +19,7 @@ STRANGERS = re.compile(
 # The parts of the family that carry the driver's own version wherever they come from.
 STRICT = re.compile(
     r"(libnvidia-(compute|cfg1|ml1|decode|encode|encode1|gl|ptxjitcompiler1|nvvm\d+)(-|$)|libcuda1$|libnvcuvid1$|nvidia-smi$"
-    r"|nvidia-utils|nvidia-compute-utils|nvidia-dkms|nvidia-kernel|nvidia-firmware|nvidia-open-kernel|nvidia-headless|nvidia-fabricmanager"
+    r"|nvidia-utils|nvidia-compute-utils|nvidia-dkms|nvidia-kernel|nvidia-open-kernel|nvidia-headless|nvidia-fabricmanager"
     r"|nvidia-driver-(cuda|bin|libs)$)"
 )
 RELEASE = re.compile(r"linux-image-(?:unsigned-)?(\d.*)$")

@@ -51,12 +51,7 @@ class Planner:
             words = self._driver_words(series, version, options)
             reasons = []
             for extra in self._kernel_words(series, options):
-                way = words + extra
-                outcome, why = self.apt.simulate(way, *options)
-                if not why and self._leftovers(outcome, series, version):
-                    way = way + [name + "-" for name in self._leftovers(outcome, series, version)]
-                    outcome, why = self.apt.simulate(way, *options)
-                why = why or self._unfit(outcome, series, version)
+                way, outcome, why = self._attempt(words + extra, series, version, options)
                 if not why:
                     return Plan(way, outcome, self._closure(version, outcome), package_version)
                 reasons.append("with %s: %s" % (" ".join(extra) or "the kernel as it is", why))
@@ -145,6 +140,21 @@ class Planner:
         newest = headers + images + kernels
         return ([same + own] if same else []) + ([own] if own and not images else []) + [newest + own, newest]
 
+    def _attempt(self, words, series, version, options):
+        """One way to install: its words, and those that remove what it leaves behind; its outcome; why it fails."""
+        outcome, why = self.apt.simulate(words, *options)
+        if why:
+            return words, outcome, why
+        left = self._leftovers(outcome, series, version)
+        # Ubuntu's drivers may want the firmware of the version before, where that did not change.
+        needless = [name for name in left if not name.startswith("nvidia-firmware-")]
+        for removed in [left, needless] if left else []:
+            way = words + [name + "-" for name in removed]
+            tried, why = self.apt.simulate(way, *options)
+            if not why:
+                return way, tried, self._unfit(tried, series, version)
+        return words, outcome, why or self._unfit(outcome, series, version)
+
     def _leftovers(self, outcome, series, version):
         """Packages of another branch or route that the outcome would leave behind."""
         left = [
@@ -158,6 +168,8 @@ class Planner:
 
     def _of_another(self, name, found, version):
         branch = re.search(r"-(\d{3})(-|:|$)", name)
+        if name.startswith("nvidia-firmware-"):
+            return version not in name and upstream(found) != version
         return (branch and branch.group(1) != self.wish["branch"]) or mismatch(name, found, version)
 
     def _unfit(self, outcome, series, version):
