@@ -332,8 +332,10 @@ def attempt(box: Box, needed: str, left: tuple[str, ...]) -> list[str]:
     """The words of a move to 580.2.1 on a host with these packages of 580.1.1, one of which the new driver needs."""
 
     def simulate(words: list[str]) -> tuple[int, str, str]:
-        conflict = f"{needed}-" in words
-        return (100, "", "E: conflict") if conflict else (0, "Inst nvidia-utils-580 (580.2.1-1 U:1/x [amd64])\n", "")
+        if f"{needed}-" in words:
+            return 100, "", "E: conflict"
+        removed = "".join(f"Remv {word[:-1]} [580.1.1-1]\n" for word in words if word.endswith("-"))
+        return 0, "Inst nvidia-utils-580 (580.2.1-1 U:1/x [amd64])\n" + removed, ""
 
     box.answers["apt-get install --dry-run"] = simulate
     asked = planner(box, {"nvidia-utils-580": "580.1.1-1", **dict.fromkeys(left, "580.1.1-1")})
