@@ -60,8 +60,8 @@ IMAGES: Mapping[str, Image] = {
     image.name: image
     for image in (
         _debian("12", CODENAME),
-        _debian("13", "trixie"),
         Image("debian-12-bare", "Debian 12 without Python", scripts.BARE, CODENAME, parent="debian-12"),
+        _debian("13", "trixie"),
         _ubuntu("20.04", "focal"),
         _ubuntu("22.04", "jammy"),
         _ubuntu("24.04", "noble"),

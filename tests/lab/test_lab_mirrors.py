@@ -90,6 +90,10 @@ def test_only_enabled_sources_of_the_targets_release_are_taken(etc: Path) -> Non
         },
     ]
     assert mirrors.apt_sources("jammy") == []
+    debian_13 = mirrors.apt_sources("trixie")
+    assert [stanza["suites"] for stanza in debian_13] == [
+        ["trixie", "trixie-updates"], ["trixie-backports"], ["trixie-security"]
+    ]  # fmt: skip
 
 
 def test_sources_can_be_written_in_one_line_each(etc: Path) -> None:

@@ -38,7 +38,7 @@ def test_an_unknown_image_lists_those_there_are() -> None:
     with pytest.raises(ProvisionError) as caught:
         lab.up("demo", "debian-11")
     assert str(caught.value) == "lab image 'debian-11' does not exist"
-    assert "debian-12, debian-12-bare, ubuntu-20.04" in caught.value.refusals[0].hint
+    assert "debian-12, debian-12-bare, debian-13, ubuntu-20.04" in caught.value.refusals[0].hint
 
 
 def test_state_is_private_and_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,7 @@ ORIGIN = {"docker": "Docker's repository", "distribution": "the distribution"}
 CE = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin"]
 DISTRIBUTION = [
     "docker.io",
+    "docker-cli",
     "docker-compose-v2",
     "docker-compose",
     "docker-buildx",
@@ -107,6 +108,7 @@ DISTRIBUTION = [
 ]
 RIVALS = {"docker": DISTRIBUTION, "distribution": [*CE, "docker-ce-rootless-extras", "podman-docker"]}
 COMPOSE = ("docker-compose-v2", "docker-compose")
+APART = ("docker-cli", "docker-buildx")  # where the distribution has them as packages of their own
 PINNED = ("docker-ce", "docker-ce-cli", "docker.io")
 
 
@@ -143,10 +145,10 @@ def packages(module, source, have):
     if source == "docker":
         names = list(CE)
     else:
-        known = candidates(module, (*COMPOSE, "docker-buildx"))
-        # Debian 12 has the old docker-compose alone, and no buildx.
+        known = candidates(module, (*COMPOSE, *APART))
+        # Debian 12 has the old docker-compose alone, and no buildx; Debian 13 has the client apart.
         compose = [name for name in COMPOSE if name in have] or [name for name in COMPOSE if name in known]
-        names = ["docker.io", *(compose or COMPOSE[-1:])[:1], *(["docker-buildx"] if "docker-buildx" in known else [])]
+        names = ["docker.io", *(compose or COMPOSE[-1:])[:1], *(name for name in APART if name in known)]
     pin, epoch = module.params["version"], "5:" if source == "docker" else ""
     if pin:
         names = ["%s=%s%s*" % (name, epoch, pin) if name in PINNED else name for name in names]
