@@ -22,6 +22,7 @@ class RunStarted:
     check_mode: bool = False
     argv: tuple[str, ...] = ()  # the command line after `provision`, so that the report can offer it again
     proves: bool = True  # False: checks are left out on purpose (`--no-verify`)
+    nameless: bool = False  # True: the hosts were not named on the command line, but by a hardware file
 
 
 @dataclass(frozen=True)

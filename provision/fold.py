@@ -25,10 +25,9 @@ from provision.report import HostOutcome, HostState, Report
 REBOOT_LEFT = "Leave the reboot that is due to the operator"
 DECLINED = Refusal("apply", "was declined, nothing was touched", "to apply it, run it again and answer y")
 _PLANS = ("plan", "explain")
-_FROM_FILE = frozenset({"--hardware", "--os"})
-_ONLY_ONCE = frozenset({"--check", "--output", "-o", "--junit"}) | _FROM_FILE
+_ONLY_ONCE = frozenset({"--check", "--output", "-o", "--junit", "--hardware", "--os"})
 _ONLY_APPLY = frozenset({"--diff", "--yes", "-y", "--accept-hardware", "--no-verify", "--reboot", "--transport"})
-_WITH_VALUE = frozenset({"--output", "-o", "--junit", "--reboot", "--transport"}) | _FROM_FILE
+_WITH_VALUE = frozenset({"--output", "-o", "--junit", "--reboot", "--transport", "--hardware", "--os"})
 
 
 @dataclass
@@ -311,7 +310,7 @@ def _command(run: _Run, verb: str, *hosts: str) -> str:
     argv = _argv(run)
     if run.verb in argv:
         words = _carried(argv[argv.index(run.verb) + 1 :], verb)
-        nameless = any(word.partition("=")[0] in _FROM_FILE for word in argv) and not {*words} & {*run.hosts}
+        nameless = run.started is not None and run.started.nameless
         return shlex.join(["provision", verb, *words, *(["HOST"] if nameless else [])])
     tier = ["--tier", run.started.tier] if run.started and run.started.tier else []
     return shlex.join(["provision", verb, *tier, *(hosts or tuple(run.hosts))])

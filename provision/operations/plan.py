@@ -27,7 +27,10 @@ def plan_file(request: Request, verb: str = "plan") -> Report:
     """The same of the boxes that a file tells of. No host is touched, so it is no run and the history keeps nothing."""
     given = read_request(request)
     names = tuple(host.name for host in given.hosts)
-    events: list[Event] = [RunStarted("", verb, names, 0.0, request.tier, argv=request.argv, proves=False)]
+    started = RunStarted(
+        "", verb, names, 0.0, request.tier, argv=request.argv, proves=False, nameless=not request.targets
+    )
+    events: list[Event] = [started]
     for host in given.hosts:
         events.append(HostLooked("", host.name, given.boxes[host.name]))
         events.append(decide("", given, host, given.boxes[host.name]))
