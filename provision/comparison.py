@@ -86,8 +86,16 @@ def _network(tier: Tier, hardware: Hardware) -> Iterator[Shortfall]:
 
 
 def is_model(name: str, model: str) -> bool:
-    """Whether every word of the product's name stands in what the bus calls it (`GA102 [GeForce RTX 3080]`)."""
-    return set(_words(model)) <= set(_words(name))
+    """Whether every word of the product's name stands in what the bus calls it (`GA102 [GeForce RTX 3080]`).
+
+    A letter behind the number is a variant of the same: a V100S is a V100, and an H100 NVL is called H100L.
+    """
+    found = _words(name)
+    return all(word in found or _varied(word, found) for word in _words(model))
+
+
+def _varied(word: str, found: Sequence[str]) -> bool:
+    return word[-3:].isdigit() and any(other[:-1] == word and other[-1].isalpha() for other in found)
 
 
 def _words(text: str) -> list[str]:

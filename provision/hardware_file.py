@@ -6,6 +6,7 @@ import codecs
 import functools
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -127,7 +128,8 @@ def _from_json(path: str, text: str, given: OperatingSystem | None) -> HardwareF
         place = f"{path}:{error.lineno}:{error.colno}"
         raise refuse(place, f"is not valid JSON: {error.msg}", "mend the line, or write the file anew") from error
     except (RecursionError, ValueError) as error:  # nested a thousand deep; a number of five thousand digits
-        raise refuse(path, f"is no document of hardware: {error}", _FORMS) from error
+        fact = "is no document of hardware: nested too deep, or with a number too long"
+        raise refuse(path, fact, _FORMS) from error
     if not isinstance(data, dict):
         raise refuse(path, f"holds {type_name(data)} and no document of hardware", _FORMS)
     if "hosts" in data:
@@ -144,6 +146,9 @@ def _from_report(path: str, data: Mapping[str, Any], given: OperatingSystem | No
     ]
     boxes: dict[str, Hardware] = {}
     told: list[Refusal] = []
+    for name, count in Counter(host["host"] for _, host in named).items():
+        if count > 1:
+            told.append(Refusal(f"{path} host {name}", "stands in it twice", "leave one of them out"))
     for at, host in named:
         try:
             if host.get("hardware") is not None:

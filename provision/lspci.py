@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -81,8 +82,8 @@ def _devices(lines: list[str]) -> Iterator[Device]:
 
 
 def _twice(devices: list[Device], subject: str) -> Iterator[Refusal]:
-    addresses = [device.address for device in devices]
-    for address in sorted({address for address in addresses if addresses.count(address) > 1}):
+    addresses = Counter(device.address for device in devices)
+    for address in sorted(address for address, count in addresses.items() if count > 1):
         yield Refusal(f"{subject} {address}", "stands in it twice", "give each box a file of its own")
 
 

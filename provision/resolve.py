@@ -67,7 +67,7 @@ def resolve(
         settings=settings,
         cards=box.cards,
         driver=solution.driver,
-        cuda=tuple(settings["cuda_versions"]) if solution.driver else (),
+        cuda=tuple(settings["cuda_versions"]) if solution.driver and "cuda" in tier.roles else (),
         reasons=tuple(_reasons(box, tier, roles, solution.dropped, decided, catalog)),
         shortfalls=comparison.shortfalls(tier, hardware, box.cards),
         not_managed_yet=tier.not_managed_yet,

@@ -91,7 +91,7 @@ def _told(error: Any) -> Iterator[Fault]:
         hint = f'put it in quotes: "{given}"' if wanted == "text" else _FORMS.get(wanted, "change the value")
         yield Fault(path, f"must be {wanted}, not {type_name(given)}: {show(given)}", hint)
     elif rule == "enum":
-        choices = [str(choice) for choice in value]
+        choices = [str(choice) for choice in value if choice != ""]
         yield Fault(path, f"must not be {show(given)}", did_you_mean(str(given), choices, f"use {', '.join(choices)}"))
     else:
         yield Fault(path, f"must not be {show(given)}: {_rule(rule, value, error)}", "change the value")

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,22 @@ def test_a_gpu_that_is_less_than_documented_is_told(tmp_path: Path) -> None:
     assert "less than documented: GPU: " in shown
 
 
+@pytest.mark.parametrize("pci_id", ["10de:1df6", "10de:2321"], ids=["V100S", "H100 NVL, which pci.ids calls H100L"])
+def test_a_variant_of_a_documented_card_is_not_less(tmp_path: Path, pci_id: str) -> None:
+    lines = [f"0{slot}:00.0 3D controller [0302]: NVIDIA Corporation Device [{pci_id}] (rev a1)\n" for slot in (1, 2)]
+    words = ("plan", "--tier", "datacenter", "--hardware", "-", "--os", "ubuntu-22.04")
+    assert "less than documented" not in provision(*words, home=tmp_path, given="".join(lines)).stdout
+
+
+def test_a_tier_without_a_role_is_told_what_it_then_lacks(tmp_path: Path) -> None:
+    (tmp_path / "own.yml").write_text("extends: workstation\nroles: [base, nvidia_driver, docker]\n")
+    words = ("plan", "--tier", tmp_path / "own.yml", "--hardware", LSPCI, "--os")
+    shown = provision(*words, "debian-12", home=tmp_path).stdout
+    assert "warning: the tier has no role cuda_repository: set NVIDIA's CUDA repository up yourself\n" in shown
+    assert "  CUDA " not in shown
+    assert "cuda_repository" not in provision(*words, "ubuntu-22.04", home=tmp_path).stdout
+
+
 def test_a_report_is_planned_again_host_by_host(tmp_path: Path) -> None:
     first = provision(*PLAN, LSPCI, "--os", "debian-12", "gpu1", "--output", "json", home=tmp_path).stdout
     report = json.loads(first)
@@ -109,6 +126,15 @@ def test_next_steps_lead_to_the_box(tmp_path: Path) -> None:
     assert "\n  make it so: provision apply --tier workstation --assume-gpu 'RTX 3080' gpu1\n" in provision(
         *words, "gpu1", home=tmp_path
     ).stdout  # fmt: skip
+    assert "\n  make it so: provision apply --tier workstation admin@gpu1:2222\n" in provision(
+        *PLAN, LSPCI, "--os=ubuntu-22.04", "admin@gpu1:2222", home=tmp_path
+    ).stdout  # fmt: skip
+
+
+def test_a_file_that_is_called_like_the_tier_names_no_host(tmp_path: Path) -> None:
+    (tmp_path / "workstation.txt").write_text(Path(LSPCI).read_text())
+    shown = provision(*PLAN, tmp_path / "workstation.txt", "--os", "ubuntu-22.04", home=tmp_path).stdout
+    assert "\n  make it so: provision apply --tier workstation HOST\n" in shown
 
 
 def test_an_assumed_card_is_called_one(tmp_path: Path) -> None:
@@ -161,6 +187,16 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
         stream.truncate(50 * 10**6)
     with pytest.raises(ProvisionError, match=f"huge is larger than {LIMIT_BYTES // 2**20} MiB"):
         read_hardware(str(tmp_path / "huge"), "debian-12", load_catalog())
+
+
+def test_many_devices_are_read_in_no_time(tmp_path: Path) -> None:
+    line = "01:00.0 VGA compatible controller [0300]: NVIDIA Corporation AD102 [10de:2684] (rev a1)\n"
+    (tmp_path / "boxes.txt").write_text(line * 100_000)
+    started = time.perf_counter()
+    with pytest.raises(ProvisionError) as caught:
+        read_hardware(str(tmp_path / "boxes.txt"), "debian-12", load_catalog())
+    assert len(caught.value.refusals) == 1
+    assert time.perf_counter() - started < 20
 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
