@@ -11,7 +11,7 @@ from provision.contradictions import Contradiction
 from provision.model import Driver
 from provision.solver import because, driver, frameworks, toolkit
 from provision.solver.box import Box, Decision
-from provision.solver.cards import identify, product_named
+from provision.solver.cards import identify, mig_faults, product_named
 
 __all__ = ["GPU_ROLES", "NEED_CARDS", "Box", "Decision", "Solution", "faults", "identify", "product_named", "solve"]
 
@@ -41,6 +41,8 @@ def faults(box: Box, roles: Collection[str], catalog: Catalog) -> list[Contradic
         told += toolkit.faults(box, branch)
     if "python_ml" in roles:
         told += frameworks.faults(box, branch, catalog)
+    if "gpu_power" in roles and box.cards:
+        told += mig_faults(box)
     return told
 
 
@@ -56,6 +58,8 @@ def solve(box: Box, roles: Collection[str], catalog: Catalog) -> Solution:
         decisions["docker_nvidia"] = Decision(True, "containers are to see the cards", "hardware")
     found, settings = because.plan(box)
     told = [*because.warnings(box, branch), *(toolkit.warnings(box, branch, wanted) if "cuda" in roles else ())]
+    if "cuda_repository" not in roles and (wanted or (found.source == "cuda" and "nvidia_driver" in roles)):
+        told.append("the tier has no role cuda_repository: set NVIDIA's CUDA repository up yourself")
     return Solution(decisions | settings, found, tuple(told), _dropped(found, wanted))
 
 

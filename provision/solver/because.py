@@ -13,6 +13,8 @@ from provision.solver.driver import Option, Way
 
 FABRIC_MANAGER = "nvidia_driver_fabric_manager"
 _HARDWARE = "hardware"
+# Their boards have NVSwitches of the fourth generation (docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide).
+_HIDDEN = ("10.0", "10.3")
 _REPOSITORY = "cuda_repository_driver"
 
 
@@ -55,6 +57,10 @@ def warnings(box: Box, branch: Branch) -> Iterator[str]:
             yield f"driver {branch.number} is {driver.status(branch)}: it gets no more fixes"
     if box.hardware.nvswitches and box.pins.get(FABRIC_MANAGER) is False:
         yield "there are NVSwitches and no fabric manager is wanted: CUDA does not start without it"
+    hidden = dict.fromkeys(card.product for card in box.cards if card.compute_capability in _HIDDEN)
+    if hidden and not box.hardware.nvswitches and not box.left_alone:
+        where = f"the NVSwitches of a board with {' and '.join(hidden)}"
+        yield f"{where} do not show on the PCI bus: CUDA needs {FABRIC_MANAGER}=true there, and NVIDIA's nvlsm"
 
 
 def _why_branch(box: Box, option: Option) -> tuple[str, str, tuple[str, ...]]:

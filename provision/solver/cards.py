@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from provision import comparison
 from provision.catalog.nvidia import Nvidia, Product
+from provision.contradictions import Contradiction
 from provision.errors import ProvisionError, refuse
 from provision.model import Card, Hardware, Refusal
 from provision.nearest import nearest
+from provision.solver.box import Box, say
 
 _BRANDS = {"geforce", "nvidia"}  # everybody leaves them out
+# docs.nvidia.com/datacenter/tesla/mig-user-guide/supported-gpus.html; of 12.0 some, which the role asks the card itself
+_MIG = ("8.0", "9.0", "10.0", "10.3", "12.0")
 
 
 def identify(host: str, hardware: Hardware, nvidia: Nvidia, assume: str = "") -> tuple[Card, ...]:
@@ -22,7 +26,7 @@ def identify(host: str, hardware: Hardware, nvidia: Nvidia, assume: str = "") ->
     """
     assumed = product_named(assume, nvidia) if assume else None
     cards: list[Card] = []
-    refusals = []
+    unknown: dict[tuple[str, str], list[str]] = {}
     for gpu in comparison.nvidia(hardware):
         product = nvidia.products.get(gpu.pci_id.lower())
         if product:
@@ -30,11 +34,14 @@ def identify(host: str, hardware: Hardware, nvidia: Nvidia, assume: str = "") ->
         elif assumed:
             cards.append(_card(gpu.address, gpu.pci_id.lower(), assumed, assumed=True))
         else:
-            fact = f"has an NVIDIA GPU that the catalogue does not know: {gpu.name} ({gpu.pci_id}) at {gpu.address}"
-            hint = 'name a product like it, --assume-gpu "RTX 3080"; or add it to the catalogue: docs/selection.md'
-            refusals.append(Refusal(host, fact, hint))
-    if refusals:
-        raise ProvisionError(refusals)
+            unknown.setdefault((gpu.name, gpu.pci_id), []).append(gpu.address)
+    if unknown:
+        hint = 'name a product like it, --assume-gpu "RTX 3080"; or add it to the catalogue: docs/selection.md'
+        fact = "has an NVIDIA GPU that the catalogue does not know"
+        raise ProvisionError(
+            Refusal(host, f"{fact}: {name} ({pci_id}) at {', '.join(places)}", hint)
+            for (name, pci_id), places in unknown.items()
+        )
     if assumed and not cards:
         cards.append(_card("", assumed.pci_id, assumed, assumed=True))
     return tuple(cards)
@@ -65,6 +72,12 @@ def product_named(name: str, nvidia: Nvidia) -> Product:
     near = [plain[known] for known in nearest(_plain(name), plain)]
     hint = f"did you mean {' or '.join(near)}?" if near else "write it as pci.ids does: GeForce RTX 3080"
     raise refuse(f"--assume-gpu {name}", "is no product that the catalogue knows", hint)
+
+
+def mig_faults(box: Box) -> Iterator[Contradiction]:
+    """Partitions asked of a box in which no card can be partitioned."""
+    if box.pins.get("gpu_power_mig") and not any(card.compute_capability in _MIG for card in box.cards):
+        yield "gpu_power_mig", f"asks for MIG, which no card here can do: {say(box.cards)}", "leave it out"
 
 
 def _card(address: str, pci_id: str, product: Product, assumed: bool = False) -> Card:

@@ -135,9 +135,10 @@ def _undrivable(box: Box) -> Iterator[Contradiction]:
         last = architectures(box.nvidia)[name].last_branch
         history = f"; NVIDIA's last branch for it was {last}" if last else ""
         fact = f"has {say(cards)} ({name}), which no driver of the catalogue drives{history}"
-        yield "", fact, "take it out, or apply roles that need no card: --only base,uv,model_cache"
-    if not lost:
-        groups = by_architecture(box.cards)
+        yield "", fact, "take it out, or apply roles that need no card: --only base --only uv --only model_cache"
+    rest = [card for card in box.cards if card.architecture not in lost]
+    if rest and not ways(rest, box.nvidia):
+        groups = by_architecture(rest)
         pairs = itertools.combinations(groups.values(), 2)
         at_odds = next((pair for pair in pairs if not ways([*pair[0], *pair[1]], box.nvidia)), groups.values())
         told = "; ".join(f"{say(cards)} needs {_needs(cards, box.nvidia)}" for cards in at_odds)
@@ -234,7 +235,7 @@ def _secure_boot(box: Box, unsigned: Sequence[Option]) -> Contradiction:
     what = f"driver {best.branch.number} from {archive(best.origin.source)}"
     fact = f"has Secure Boot on, and the modules of {what} are built on it: the kernel loads none with an unknown key"
     enrol = f"mokutil --import {_KEYS[box.hardware.os.id]}, reboot, enrol the key at the console"
-    steps = f"{enrol}, then set {ENROLLED}=true (docs/selection.md)"
+    steps = f"make a key as docs/selection.md says, {enrol}, then set {ENROLLED}=true"
     signed = any(not obstacle(option, box) for option in options(box))
     return "", fact, f"leave the pins out: others come signed; or {steps}" if signed else steps
 
