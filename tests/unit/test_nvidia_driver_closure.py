@@ -231,6 +231,28 @@ def test_an_installation_that_fails_is_taken_back_and_its_build_log_kept(
     assert state.current() == known
 
 
+def test_a_first_installation_that_fails_leaves_no_driver_and_a_working_apt(box: Box) -> None:
+    packages = offering(box, "535.261.03-1")
+    fails = (100, "", "E: Sub-process /usr/bin/dpkg returned an error code (1)\n")
+
+    def install(words: list[str]) -> tuple[int, str, str]:
+        if "--no-download" in words:
+            box.installed(packages, held=False)
+            return fails
+        return 0, "", ""
+
+    box.answers["apt-get install"] = install
+    ended = run()
+    assert ended.failed
+    assert "It was removed again: there was no driver before it" in str(ended)
+    removed = {word[:-1] for word in box.ran("apt-get install")[-1].split() if word.endswith("-")}
+    assert removed == {name for name in packages if not name.startswith("linux-")}
+    assert box.journal()["stage"] == "removed"
+    assert state.current() is None
+    box.installed({})
+    assert "is not installed again: it did not work on this host" in str(run())
+
+
 def test_a_run_that_died_in_the_middle_is_continued_and_its_way_back_kept(box: Box) -> None:
     known = locked(box)
     packages = offering(box, "535.261.03-1")

@@ -59,7 +59,7 @@ from ansible.module_utils import nvidia_driver_host as host
 from ansible.module_utils import nvidia_driver_state as state
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.nvidia_driver_apt import Apt, without_our_lock
-from ansible.module_utils.nvidia_driver_moves import lock, note_judged, restore, strays, why_move
+from ansible.module_utils.nvidia_driver_moves import lock, note_judged, remove, restore, strays, why_move
 from ansible.module_utils.nvidia_driver_plan import Impossible, Planner
 
 BUILD_LOG = os.path.join(state.ROOT, "failed-build.log")
@@ -72,7 +72,8 @@ class Mover:
         self.module, self.apt = module, Apt(module)
         self.wish, self.upgrade = module.params["wish"], module.params["upgrade"]
         self.locked, self.journal = state.current(), state.journal()
-        self.why = why_move(self.wish, self.upgrade, self.apt.installed())
+        self.before = self.apt.installed()
+        self.why = why_move(self.wish, self.upgrade, self.before)
 
     def run(self):
         failed = self.journal.get("failed") or {}
@@ -186,19 +187,23 @@ class Mover:
         state.keep(closure)
 
     def take_back(self, closure, good, fault):
-        """Return to the previous closure after a transaction that failed, and say so."""
+        """Return to the previous closure, or to none, after a transaction that failed, and say so."""
         saw = "its installation failed: %s%s" % (fault, build_errors(closure))
         failed = {"id": closure["id"], "wish": self.wish, "saw": saw}
         previous = state.kept(good)
-        undone = restore(self.apt, previous) if previous else "there is no earlier driver on this host"
+        undone = restore(self.apt, previous) if previous else remove(self.apt, self.before)
         if undone:
             state.note(stage="stranded", to=closure["id"], previous=good, boot_id=state.boot_id(), failed=failed)
             self.module.fail_json(msg="%s: %s. It could not be taken back: %s. %s" % (closure["id"], saw, undone, SEE))
-        lock(self.apt, previous)
-        state.make_current(previous)
-        note_judged(self.module, previous, None, failed=failed)
-        state.prune({previous["id"]})
-        self.module.fail_json(msg="%s: %s. The host is back at %s. %s" % (closure["id"], saw, good, SEE))
+        if previous:
+            lock(self.apt, previous)
+            state.make_current(previous)
+            note_judged(self.module, previous, None, failed=failed)
+        else:
+            state.note(stage="removed", to=None, previous=None, boot_id=state.boot_id(), failed=failed)
+        state.prune({good})
+        back = "The host is back at %s" % good if previous else "It was removed again: there was no driver before it"
+        self.module.fail_json(msg="%s: %s. %s. %s" % (closure["id"], saw, back, SEE))
 
     def mend(self):
         """Bring the locked packages back to their versions, from those that were kept."""

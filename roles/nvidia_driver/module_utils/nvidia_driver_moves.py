@@ -85,6 +85,13 @@ def restore(apt, closure):
         return apt.install(words + [name + "-" for name in gone + newer], *options) if words or gone or newer else ""
 
 
+def remove(apt, before):
+    """Remove the driver packages that were not there before; why that failed, or an empty text."""
+    apt.finish()
+    new = [name for name in sorted(apt.installed()) if in_family(name) and name not in before]
+    return apt.install([name + "-" for name in new]) if new else ""
+
+
 def newer_kernels(apt, closure, installed):
     """Images that would boot before the closure's kernel and have none of its modules; DKMS builds for any kernel."""
     if closure["wish"]["source"] != "ubuntu":

@@ -2,7 +2,8 @@
 
 `closure.json` is what is locked now. `cache/ID/` holds a closure with its packages. `journal.json` says how far a move
 has come: `stage` is `installing`, `awaiting-reboot`, `proved` (the loaded module was seen to fit), `installed` (nothing
-to judge it by, `why` says what is missing) or `stranded` (it does not work and there is no way back).
+to judge it by, `why` says what is missing), `removed` (the first one could not be installed) or `stranded` (it does not
+work and there is no way back).
 """
 
 from __future__ import annotations
