@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
+from pathlib import Path
 from typing import Any
 
 from provision.errors import refuse
@@ -28,10 +29,31 @@ def create(name: str, image: str) -> tuple[LabHost, dict[str, Any]]:
     host_key = files.make_key(folder / "ssh_host_ed25519_key", name)
     reachable = mirrors.controller_mirrors(IMAGES[image].codename)
     shares = mirrors.folders(reachable)
+    met = _start(_machine(name), image, shares)
+    texts = {
+        "etc/hostname": f"{name}\n",
+        "etc/hosts": vm_scripts.hosts(name),
+        "etc/fstab": vm_scripts.shared(shares),
+        vm_scripts.PASSWORDS.lstrip("/"): f"needpass:{password.read_text().strip()}\n",
+    }
+    script = vm_scripts.become(name, shares, int(time.time()))
+    identity = files.identity_archive(host_key, login_key, texts)
+    run([*record.ssh(met), f"sudo -n sh -c {shlex.quote(script)}"], timeout=LOAD_SECONDS, stdin=identity)
+
+    files.write_private(Path(met.known_hosts), files.known_hosts_line(met.address, met.port, host_key))
+    inventory = str(paths.inventory_file())
+    host = dataclasses.replace(
+        met, name=name, identity_file=str(login_key), inventory=inventory, controller=CONTROLLER
+    )  # fmt: skip
+    run([*record.ssh(host), "true"], timeout=LOAD_SECONDS)
+    return host, reachable
+
+
+def _start(machine: Qemu, image: str, shares: list[str]) -> LabHost:
+    """Start a machine from an image's memory, with folders of the controller; it still has the image's identity."""
     if len(shares) >= SLOTS:
         fact = f"has {len(shares)} wheel folders and indexes, and a virtual machine has room for {SLOTS - 1}"
         raise refuse("this machine's pip configuration", fact, "see them: pip config list")
-    machine = _machine(name)
     with locked(vm_images.lock(IMAGES[image])):
         template = vm_images.ensure(IMAGES[image])
         backing = ["-b", str(template.disk), "-F", "qcow2"]
@@ -44,24 +66,7 @@ def create(name: str, image: str) -> tuple[LabHost, dict[str, Any]]:
         device = {"driver": "virtio-9p-pci", "fsdev": f"folder{number}", "mount_tag": f"folder{number}"}
         machine.tell("device_add", **device, bus=f"slot{number + 1}")
     machine.tell("cont")
-
-    met = vm_images.meet(machine, template.login_key, template.host_key, image)
-    texts = {
-        "etc/hostname": f"{name}\n",
-        "etc/hosts": vm_scripts.hosts(name),
-        "etc/fstab": vm_scripts.shared(shares),
-        vm_scripts.PASSWORDS.lstrip("/"): f"needpass:{password.read_text().strip()}\n",
-    }
-    script = vm_scripts.become(name, shares, int(time.time()))
-    identity = files.identity_archive(host_key, login_key, texts)
-    run([*record.ssh(met), f"sudo -n sh -c {shlex.quote(script)}"], timeout=LOAD_SECONDS, stdin=identity)
-
-    known_hosts = folder / "known_hosts"
-    files.write_private(known_hosts, files.known_hosts_line(met.address, met.port, host_key))
-    inventory = str(paths.inventory_file())
-    host = dataclasses.replace(met, name=name, identity_file=str(login_key), inventory=inventory, controller=CONTROLLER)
-    run([*record.ssh(host), "true"], timeout=LOAD_SECONDS)
-    return host, reachable
+    return vm_images.meet(machine, template.login_key, template.host_key, image)
 
 
 def states() -> dict[str, str]:
