@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from provision.catalog import Catalog
 from provision.model import Card, Gpu, Hardware, OperatingSystem, Shortfall, Tier
@@ -42,7 +43,7 @@ def warnings(tier: Tier, hardware: Hardware) -> Iterator[str]:
         yield f"not known and so not judged: {names}"
     cpus = tier.hardware.get("cpus", ()) if "cpu" not in hardware.unknown else ()
     if cpus and not any(is_model(hardware.cpu.model, name) for name in cpus):
-        yield f"the CPU is {hardware.cpu.model}; the tier {tier.name} documents {_either(cpus)}"
+        yield f"the CPU is {hardware.cpu.model}; the tier {tier.name} documents {either(cpus)}"
 
 
 def _gpus(tier: Tier, hardware: Hardware, cards: Sequence[Card]) -> Iterator[Shortfall]:
@@ -55,7 +56,7 @@ def _gpus(tier: Tier, hardware: Hardware, cards: Sequence[Card]) -> Iterator[Sho
     if len(fitting) < wanted["min"]:
         count = f"{wanted['min']}" if wanted["min"] == wanted["max"] else f"{wanted['min']}-{wanted['max']}"
         found = ", ".join(f"{names.count(name)}x {name}" for name in dict.fromkeys(names)) or "none"
-        yield Shortfall("GPU", f"{count}x {_either(wanted['models'])}", found)
+        yield Shortfall("GPU", f"{count}x {either(wanted['models'])}", found)
 
 
 def _memory(tier: Tier, hardware: Hardware) -> Iterator[Shortfall]:
@@ -102,5 +103,7 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", text.lower())
 
 
-def _either(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+def either(words: Iterable[Any]) -> str:
+    """`535, 580 or 595`."""
+    *first, last = [str(word) for word in words]
+    return f"{', '.join(first)} or {last}" if first else last

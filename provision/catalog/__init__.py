@@ -10,7 +10,7 @@ from provision.catalog.nvidia import Nvidia
 from provision.catalog.nvidia_loader import load_nvidia, made, read
 from provision.settings import Registry, load_registry
 
-__all__ = ["Catalog", "Distribution", "TorchBuild", "load_catalog", "load_tier", "tiers"]
+__all__ = ["Build", "Catalog", "Distribution", "load_catalog", "load_tier", "tiers"]
 
 FRAMEWORKS = ("torch", "tensorflow", "openvino", "vllm")
 
@@ -27,8 +27,8 @@ class Distribution:
 
 
 @dataclass(frozen=True)
-class TorchBuild:
-    """A build of torch or of another framework, and the interpreters that its lock's hashes cover.
+class Build:
+    """A build of a framework, and the interpreters that its lock's hashes cover.
 
     `cuda`: the CUDA release it brings along, empty for the CPU; `capabilities`: the compute capabilities that it has
     machine code for, none for the CPU. A card runs code of its own major capability and of the same or a lesser minor.
@@ -51,10 +51,10 @@ class Catalog:
     settings: Registry
     distributions: tuple[Distribution, ...]
     architectures: tuple[str, ...]
-    torch: tuple[TorchBuild, ...]
-    tensorflow: tuple[TorchBuild, ...]
-    openvino: tuple[TorchBuild, ...]
-    vllm: tuple[TorchBuild, ...]
+    torch: tuple[Build, ...]
+    tensorflow: tuple[Build, ...]
+    openvino: tuple[Build, ...]
+    vllm: tuple[Build, ...]
     managed_python: str
     nvidia: Nvidia
 
@@ -64,7 +64,7 @@ def load_catalog() -> Catalog:
     """Read the catalogue's files; they ship with the package and are proved by its tests."""
     systems = read("distributions.yml")
     frameworks = read("frameworks.yml")
-    builds = {name: tuple(made(TorchBuild, entry) for entry in frameworks[name]) for name in FRAMEWORKS}
+    builds = {name: tuple(made(Build, entry) for entry in frameworks[name]) for name in FRAMEWORKS}
     return Catalog(
         settings=load_registry(),
         distributions=tuple(made(Distribution, entry) for entry in systems["distributions"]),

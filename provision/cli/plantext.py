@@ -86,9 +86,9 @@ def _stack(plan: HostPlan) -> list[tuple[str, str]]:
     rows += [("CUDA", ", ".join(plan.cuda))] if plan.cuda else []
     if "python_ml" in plan.roles:
         builds = plan.frameworks
-        rows.append(
-            ("torch", f"{builds.torch_backend}; TensorFlow {builds.tensorflow_backend}; Python {builds.python}")
-        )
+        wanted = [environment["requirements"] for environment in plan.settings.get("python_ml_environments", ())]
+        tensorflow = f"TensorFlow {builds.tensorflow_backend}; " if "tensorflow" in wanted else ""
+        rows.append(("torch", f"{builds.torch_backend}; {tensorflow}Python {builds.python}"))
     return rows
 
 

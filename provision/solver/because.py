@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from provision.catalog.nvidia import Branch
+from provision.comparison import either
 from provision.contradictions import Contradiction
 from provision.model import Driver
 from provision.solver import driver
-from provision.solver.box import BRANCH, MODULES, SOURCE, Box, Decision, by_architecture, either, kinds, say
+from provision.solver.box import BRANCH, MODULES, SOURCE, Box, Decision, by_architecture, kinds, say
 from provision.solver.driver import Option, Way
 
 FABRIC_MANAGER = "nvidia_driver_fabric_manager"

@@ -76,11 +76,5 @@ def kinds(cards: Iterable[Card]) -> str:
     return " and ".join(by_architecture(cards))
 
 
-def either(words: Iterable[Any]) -> str:
-    """`535, 580 or 595`."""
-    *first, last = [str(word) for word in words]
-    return f"{', '.join(first)} or {last}" if first else last
-
-
 def parts(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())

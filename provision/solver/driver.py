@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from provision import comparison
 from provision.catalog.nvidia import Architecture, Branch, Nvidia, Origin
+from provision.comparison import either
 from provision.contradictions import Contradiction
 from provision.model import Card
-from provision.solver.box import BRANCH, MODULES, SOURCE, VERSION, Box, by_architecture, either, say
+from provision.solver.box import BRANCH, MODULES, SOURCE, VERSION, Box, by_architecture, say
 
 ENROLLED = "nvidia_driver_mok_enrolled"
 FLAVOURS = ("open", "proprietary")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from provision import comparison
-from provision.catalog import Catalog, TorchBuild
+from provision.catalog import Build, Catalog
 from provision.catalog.nvidia import Branch
+from provision.comparison import either
 from provision.contradictions import Contradiction
 from provision.model import Card
-from provision.solver.box import Box, Decision, either, parts, say
+from provision.solver.box import Box, Decision, parts, say
 
 BACKENDS = {"torch": "python_ml_torch_backend", "tensorflow": "python_ml_tensorflow_backend"}
 PYTHON = "python_ml_python"
@@ -44,7 +45,7 @@ def faults(box: Box, branch: Branch | None, catalog: Catalog) -> Iterator[Contra
             yield PYTHON, fact, f"use {catalog.managed_python}"
 
 
-def builds(catalog: Catalog, framework: str) -> tuple[TorchBuild, ...]:
+def builds(catalog: Catalog, framework: str) -> tuple[Build, ...]:
     """The locked builds of a framework, none where there is no lock of that name."""
     return _locked(catalog).get(framework, ())
 
@@ -55,7 +56,7 @@ def runs_on(capabilities: Sequence[str], card: Card) -> bool:
     return any(parts(built)[0] == major and parts(built)[1] <= minor for built in capabilities)
 
 
-def _locked(catalog: Catalog) -> dict[str, tuple[TorchBuild, ...]]:
+def _locked(catalog: Catalog) -> dict[str, tuple[Build, ...]]:
     every = {"torch": catalog.torch, "tensorflow": catalog.tensorflow, "openvino": catalog.openvino}
     return {name: tuple(build for build in known if build.locked) for name, known in every.items()}
 
@@ -66,7 +67,7 @@ def _wanted(box: Box, catalog: Catalog) -> set[str]:
     return {environment["requirements"] for environment in environments}
 
 
-def _used(box: Box, decided: Mapping[str, Decision], catalog: Catalog) -> dict[str, TorchBuild]:
+def _used(box: Box, decided: Mapping[str, Decision], catalog: Catalog) -> dict[str, Build]:
     """The builds that the environments install, as pinned or decided; torch's also where they want none of ours."""
     used = {}
     for framework in sorted({"torch", *_wanted(box, catalog)}):
@@ -78,7 +79,7 @@ def _used(box: Box, decided: Mapping[str, Decision], catalog: Catalog) -> dict[s
     return used
 
 
-def _python(box: Box, used: Mapping[str, TorchBuild], catalog: Catalog) -> tuple[str, str]:
+def _python(box: Box, used: Mapping[str, Build], catalog: Catalog) -> tuple[str, str]:
     version = comparison.system_python(box.hardware.os, catalog)
     locks = " and ".join(f"{framework} {build.version}" for framework, build in used.items())
     if all(version in build.pythons for build in used.values()):
@@ -107,7 +108,7 @@ def _backend(framework: str, box: Box, branch: Branch | None, catalog: Catalog) 
     return Decision(found.backend, because, "hardware", tuple(rejected))
 
 
-def _objection(build: TorchBuild, box: Box, branch: Branch | None) -> str:
+def _objection(build: Build, box: Box, branch: Branch | None) -> str:
     lost = [card for card in box.cards if not runs_on(build.capabilities, card)]
     if lost:
         capabilities = either(dict.fromkeys(card.compute_capability for card in lost))

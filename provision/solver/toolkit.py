@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from provision.catalog.nvidia import Branch, CudaRelease
+from provision.comparison import either
 from provision.contradictions import Contradiction
-from provision.solver.box import VERSION, Box, Decision, either, kinds, parts, say
+from provision.solver.box import VERSION, Box, Decision, kinds, parts, say
 
 VERSIONS = "cuda_versions"
 

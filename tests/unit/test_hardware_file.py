@@ -96,6 +96,15 @@ def test_a_variant_of_a_documented_card_is_not_less(tmp_path: Path, pci_id: str)
     assert "less than documented" not in provision(*words, home=tmp_path, given="".join(lines)).stdout
 
 
+def test_only_frameworks_that_are_installed_are_named(tmp_path: Path) -> None:
+    def torch(tier: str) -> str:
+        shown = provision("plan", "--tier", tier, "--hardware", LSPCI, "--os", "ubuntu-22.04", home=tmp_path).stdout
+        return next(line for line in shown.splitlines() if line.startswith("  torch "))
+
+    assert torch("workstation") == "  torch   cu130; Python system"
+    assert torch("datacenter") == "  torch   cu130; TensorFlow cuda12; Python system"
+
+
 def test_a_tier_without_a_role_is_told_what_it_then_lacks(tmp_path: Path) -> None:
     (tmp_path / "own.yml").write_text("extends: workstation\nroles: [base, nvidia_driver, docker]\n")
     words = ("plan", "--tier", tmp_path / "own.yml", "--hardware", LSPCI, "--os")
