@@ -57,11 +57,14 @@ class Decision:
 
 
 def say(cards: Iterable[Card]) -> str:
-    """Each product with the addresses of its cards: `GeForce RTX 3080 at 0000:01:00.0`."""
+    """Each product with the addresses of its cards: `GeForce RTX 3080 at 0000:01:00.0`; one that has none is assumed."""
     places: dict[str, list[str]] = {}
     for card in cards:
-        places.setdefault(card.product, []).append(card.address or "no address, assumed")
-    return " and ".join(f"{product} at {', '.join(addresses)}" for product, addresses in places.items())
+        places.setdefault(card.product, []).append(card.address)
+    return " and ".join(
+        f"{product} at {', '.join(addresses)}" if any(addresses) else f"{product} (assumed)"
+        for product, addresses in places.items()
+    )
 
 
 def by_architecture(cards: Iterable[Card]) -> Mapping[str, Sequence[Card]]:
