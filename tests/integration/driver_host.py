@@ -61,8 +61,9 @@ class DriverHost:
 
     def driver(self) -> set[str]:
         """The upstream versions of the parts that must agree: more than one would be a broken driver."""
-        parts = ("libnvidia-compute", "nvidia-kernel-common", "nvidia-compute-utils", "nvidia-utils", "nvidia-dkms")
-        return {version.split("-")[0] for name, version in self.packages().items() if name.startswith(parts)}
+        parts = ("libnvidia-compute", "libcuda1", "nvidia-kernel", "nvidia-compute-utils", "nvidia-dkms")
+        found = self.packages().items()
+        return {version.split("-")[0] for name, version in found if name.startswith(parts)}
 
     def journal(self) -> dict[str, Any]:
         document = json.loads(self.sh(f"cat {STATE}/journal.json"))
