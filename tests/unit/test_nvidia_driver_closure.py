@@ -79,6 +79,23 @@ def test_the_outcome_of_a_transaction_is_every_packages_version_afterwards(box: 
     assert outcome.origins["libnvidia-ml1"] == "Debian:12.12/oldstable"
 
 
+@pytest.mark.parametrize(
+    ("said", "sizes"),
+    [
+        ("Need to get 83.3 MB/101 MB of archives.\n"
+         "After this operation, 1,045 MB of additional disk space will be used.\n",
+         (83_300_000, 1_045_000_000)),
+        ("Need to get 0 B/101 kB of archives.\n"
+         "After this operation, 512 B of additional disk space will be used.\n", (0, 512)),
+        ("Need to get 9,876 B of archives.\nAfter this operation, 20.5 kB disk space will be freed.\n", (9876, 0)),
+        ("0 upgraded, 0 newly installed.\n", (0, 0)),
+    ],
+)  # fmt: skip
+def test_the_room_a_transaction_takes_is_what_apt_says(box: Box, said: str, sizes: tuple[int, int]) -> None:
+    box.answers["apt-get install --assume-no"] = (1, said, "")
+    assert apt.Apt(box).sizes(["nvidia-smi"]) == sizes
+
+
 def test_apts_reasons_are_told_in_one_line() -> None:
     out = "Some text\nThe following packages have unmet dependencies:\n a : Depends: b (= 1) but 2 is to be installed\n"
     assert apt.told(out, "E: Unable to correct problems\n") == (

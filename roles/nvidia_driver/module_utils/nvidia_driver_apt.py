@@ -125,15 +125,10 @@ class Apt:
         return "" if code == 0 else told(out, err)
 
     def sizes(self, words, *options):
-        """Bytes to download, and bytes by which the disk fills up."""
-        _, out, _ = self._run("apt-get", "install", "--print-uris", *OPTIONS, *options, *words)
-        download = sum(int(found) for found in re.findall(r"^'\S+' \S+ (\d+) ", out, re.MULTILINE))
-        _, out, _ = self._run(
-            "apt-get", "install", "--assume-no", *[o for o in OPTIONS if o != "--yes"], *options, *words
-        )
-        grown = re.search(r"([\d,.]+) (.?)B of additional disk space", out)
-        factor = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-        return download, int(float(grown.group(1).replace(",", "")) * factor[grown.group(2)]) if grown else 0
+        """Bytes to download, and bytes by which the disk fills up, as apt rounds them when it asks."""
+        asking = ["--assume-no", *[option for option in OPTIONS if option != "--yes"]]
+        _, out, _ = self._run("apt-get", "install", *asking, *options, *words)
+        return size_after("Need to get", out), size_after("After this operation,", out)
 
     def hold(self, names):
         self._mark("hold", names)
@@ -167,6 +162,13 @@ def without_our_lock(version=""):
         yield ["-o", "Dir::Etc::PreferencesParts=" + folder]
     finally:
         shutil.rmtree(folder)
+
+
+def size_after(words, text):
+    """The size in bytes that apt names after these words; 0 where it does not, or where disk space is freed."""
+    found = re.search(r"^%s ([\d,.]+) (k|M|G|)B\b(?! disk space will be freed)" % re.escape(words), text, re.MULTILINE)
+    factor = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+    return int(float(found.group(1).replace(",", "")) * factor[found.group(2)]) if found else 0
 
 
 def told(out, err):

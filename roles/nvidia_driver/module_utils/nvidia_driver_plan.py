@@ -143,6 +143,9 @@ class Planner:
     def _attempt(self, words, series, version, options):
         """One way to install: its words, and those that remove what it leaves behind; its outcome; why it fails."""
         outcome, why = self.apt.simulate(words, *options)
+        if why and self._rivals(words, options):
+            words = words + self._rivals(words, options)
+            outcome, why = self.apt.simulate(words, *options)
         if why:
             return words, outcome, why
         left = self._leftovers(outcome, series, version)
@@ -154,6 +157,16 @@ class Planner:
             if not why:
                 return way, tried, self._unfit(tried, series, version)
         return words, outcome, why or self._unfit(outcome, series, version)
+
+    def _rivals(self, words, options):
+        """Words that remove what the wished archive has not, where apt would rather give up."""
+        named = {word.partition("=")[0] for word in words}
+        wished = words[0].partition("=")[2]
+        present = {upstream(found) for name, found in self.before.items() if STRICT.match(name)}
+        family = [name for name in self.before if in_family(name) and name not in named]
+        mine = [name for name in family if upstream(self.before[name]) in present or name.startswith("linux-")]
+        offers = self.apt.offers(mine, *options)
+        return sorted(name + "-" for name in mine if wished not in [version for version, _ in offers.get(name, [])])
 
     def _leftovers(self, outcome, series, version):
         """Packages of another branch or route that the outcome would leave behind."""
