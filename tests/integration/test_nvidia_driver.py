@@ -120,6 +120,20 @@ def test_a_branch_back_and_forth_leaves_nothing_of_the_other(host: DriverHost) -
     assert nvidia(host.packages()) == {name: version for name, version in before.items() if KERNEL.release not in name}
 
 
+def test_another_archive_takes_over_whole_and_gives_back(host: DriverHost) -> None:
+    """DKMS has no headers to build for here: what is shown is which packages come and go, in one transaction each."""
+    before, roles = nvidia(host.packages()), ("cuda_repository", "nvidia_driver")
+    over = host.play(roles=roles, nvidia_driver_source="cuda", cuda_repository_driver=True)
+    assert over.code == 0, over.output
+    after = nvidia(host.packages())
+    pinning = after.pop("nvidia-driver-pinning-580")
+    assert (pinning, set(after.values())) == ("580-1", {f"{NEW}-1ubuntu1"})
+    assert [name for name in after if "-server" in name] == []
+    back = host.play(roles=roles)
+    assert back.code == 0, back.output
+    assert nvidia(host.packages()) == before
+
+
 def test_a_pinned_version_is_brought_though_it_is_older(host: DriverHost) -> None:
     pinned = host.play(nvidia_driver_version=OLD)
     assert pinned.code == 0, pinned.output

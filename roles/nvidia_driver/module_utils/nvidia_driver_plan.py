@@ -177,6 +177,9 @@ class Planner:
         ]
         other = "proprietary" if self.wish["modules"] == "open" else "open"
         unwished = self._module_names(series, other)
+        # NVIDIA's pinning packages bear no driver's version; one of another branch or route would speak against this.
+        wished = {name for entry in self._names(series) for name in entry.rstrip("?").split("|")}
+        unwished += [name for name in left if name.startswith("nvidia-driver-pinning-") and name not in wished]
         return sorted(n for n in left if n in unwished or self._of_another(n, outcome.versions[n], version))
 
     def _of_another(self, name, found, version):
