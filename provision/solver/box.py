@@ -57,12 +57,12 @@ class Decision:
 
 
 def say(cards: Iterable[Card]) -> str:
-    """Each product with the addresses of its cards: `GeForce RTX 3080 at 0000:01:00.0`; one that has none is assumed."""
+    """Each product with the addresses of its cards: `GeForce RTX 3080 at 0000:01:00.0`; without any it is assumed."""
     places: dict[str, list[str]] = {}
     for card in cards:
         places.setdefault(card.product, []).append(card.address)
     return " and ".join(
-        f"{product} at {', '.join(addresses)}" if any(addresses) else f"{product} (assumed)"
+        f"{product} at {', '.join(addresses)}" if any(addresses) else f"an assumed {product}"
         for product, addresses in places.items()
     )
 
