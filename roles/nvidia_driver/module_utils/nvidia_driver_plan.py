@@ -143,12 +143,15 @@ class Planner:
     def _attempt(self, words, series, version, options):
         """One way to install: its words, and those that remove what it leaves behind; its outcome; why it fails."""
         outcome, why = self.apt.simulate(words, *options)
-        if why and self._rivals(words, options):
-            words = words + self._rivals(words, options)
+        rivals = self._rivals(series, options)
+        if why and rivals:
+            # apt rather gives up than takes away what another archive brought.
+            words = words + [name + "-" for name in rivals]
             outcome, why = self.apt.simulate(words, *options)
         if why:
             return words, outcome, why
-        left = self._leftovers(outcome, series, version)
+        rivals = [name for name in rivals if name in outcome.versions and name not in outcome.installed]
+        left = sorted({*self._leftovers(outcome, series, version), *rivals})
         # Ubuntu's drivers may want the firmware of the version before, where that did not change.
         needless = [name for name in left if not name.startswith("nvidia-firmware-")]
         for removed in [left, needless] if left else []:
@@ -158,15 +161,19 @@ class Planner:
                 return way, tried, self._unfit(tried, series, version)
         return words, outcome, why or self._unfit(outcome, series, version)
 
-    def _rivals(self, words, options):
-        """Words that remove what the wished archive has not, where apt would rather give up."""
-        named = {word.partition("=")[0] for word in words}
-        wished = words[0].partition("=")[2]
-        present = {upstream(found) for name, found in self.before.items() if STRICT.match(name)}
-        family = [name for name in self.before if in_family(name) and name not in named]
-        mine = [name for name in family if upstream(self.before[name]) in present or name.startswith("linux-")]
-        offers = self.apt.offers(mine, *options)
-        return sorted(name + "-" for name in mine if wished not in [version for version, _ in offers.get(name, [])])
+    def _rivals(self, series, options):
+        """Installed packages that the wished archive has under another name: `-580-server` is `-580` elsewhere."""
+        wished = self._values(series)["series"].strip("-")
+        twins = {}
+        for name in filter(in_family, self.before):
+            mark = re.search(r"-\d{3}(-server)?(?=-|:|$)", name)
+            mark = mark.group() if mark else ""
+            if mark.strip("-") != wished:
+                new = "-" + wished if wished else ""
+                twins[name] = name.replace(mark, new, 1) if mark else name + new
+        offers = self.apt.offers(sorted(set(twins.values())), *options)
+        server = "-server" not in wished
+        return sorted(name for name, twin in twins.items() if offers.get(twin) or (server and "-server" in name))
 
     def _leftovers(self, outcome, series, version):
         """Packages of another branch or route that the outcome would leave behind."""
