@@ -43,7 +43,7 @@ def test_plan_on_a_bare_box_says_what_and_why(box: Target) -> None:
     plan = answer.host("box")["plan"]
     assert plan["roles"] == ROLES
     assert plan["frameworks"]["torch_backend"] == "cpu"
-    assert any("no NVIDIA GPU" in reason["because"] for reason in plan["reasons"])
+    assert any("no NVIDIA card" in reason["because"] for reason in plan["reasons"])
     assert {short["subject"] for short in plan["shortfalls"]} >= {"GPU"}
     assert "not managed yet" in " ".join(plan["not_managed_yet"].values())
 
