@@ -13,7 +13,7 @@ demo: ## Bring up a throwaway target, apply the budget tier, prove it, show the 
 
 test: ## Set everything up and run every test
 	@tools/setup test
-	@tools/test $(ARGS)
+	@.venv/bin/python tools/test.py $(ARGS)
 
 quick: ## Only the tests that need no target
 	@tools/setup
