@@ -7,7 +7,6 @@ module ought to have been loaded.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from provision import lab
 from tests.integration.conftest import Answer, Target
 from tests.integration.driver_host import DriverHost
 from tests.standins.nvidia_archives import Archives
 from tests.standins.nvidia_cuda import Driver
 
-EMULATED = "PROVISION_TEST_EMULATED"
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not lab.has_kvm() and not os.environ.get(EMULATED),
-        reason=f"no KVM here, and emulated it takes half an hour: run it with {EMULATED}=1",
-    ),
-]
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-OLD, DOES_NOT_LOAD, DOES_NOT_BUILD = "580.159.03", "580.173.02", "580.180.01"
+OLD, DOES_NOT_LOAD = "580.159.03", "580.173.02"
 CARD = """\
 cat > /usr/local/sbin/standin-card <<'END'
 #!/bin/sh
@@ -91,8 +81,8 @@ def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPath
         yield Machine(host, folder / "tier.yml")
 
 
-@pytest.mark.timeout(3600)
-def test_a_driver_is_built_and_loaded_and_what_fails_is_taken_back(machine: Machine) -> None:
+@pytest.mark.timeout(1800)
+def test_a_driver_is_built_and_loaded_and_one_that_fails_is_taken_back(machine: Machine) -> None:
     installed = machine.apply()
     assert installed.code == 0, installed.out[-6000:]
     before, booted = machine.host.packages(), machine.boot()
@@ -107,15 +97,3 @@ def test_a_driver_is_built_and_loaded_and_what_fails_is_taken_back(machine: Mach
     assert machine.boot() != booted
     assert machine.host.packages() == before
     assert f" {OLD} " in machine.loaded()
-
-    again = machine.apply()
-    assert again.code == 0, again.out[-6000:]
-    assert machine.host.packages() == before
-
-    booted = machine.boot()
-    machine.offer(Driver(DOES_NOT_BUILD, "debian", fault="build"))
-    failed = machine.apply("--set", "nvidia_driver_upgrade=true", "--reboot", "allow")
-    assert failed.code == 1, failed.out[-6000:]
-    assert f"The host is back at {OLD}" in failed.out
-    assert machine.boot() == booted
-    assert machine.host.packages() == before
