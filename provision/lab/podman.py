@@ -23,6 +23,7 @@ SUBNETS = tuple(f"10.{second}.0.0/22" for second in (231, 187, 143, 99))
 # A target must not set the controller's clock, load modules into its kernel, or mount its debugfs.
 CONTROLLERS_OWN = ("sys_time", "sys_module", "sys_rawio")
 INOTIFY_PER_TARGET = 8  # systemd takes 5, journald and a daemon or two the rest
+INOTIFY_OF_OTHERS = 88  # the same user's desktop, agents and interrupted test runs
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 
 CONFIGURATION = """\
@@ -145,7 +146,7 @@ class Podman:
     def make_room(self, targets: int) -> None:
         """Raise the kernel's limit of inotify instances when this many targets would exhaust it."""
         limit = int(INOTIFY.read_text())
-        if limit >= targets * INOTIFY_PER_TARGET + 32:
+        if limit >= targets * INOTIFY_PER_TARGET + INOTIFY_OF_OTHERS:
             return
         memory = self._run_root / "inotify"
         with suppress(OSError):
