@@ -76,10 +76,10 @@ def main():
     if unknown and not module.check_mode:
         told = (", ".join(unknown), module.params["group"])
         module.fail_json(msg="no account %s on this host: create it, or leave it out of the members of %s" % told)
-    todo = list(steps(module))
-    for command in todo if not module.check_mode else []:
+    commands = list(steps(module))
+    for command in commands if not module.check_mode else []:
         module.run_command(command, check_rc=True)
-    module.exit_json(changed=bool(todo), steps=[" ".join(command) for command in todo])
+    module.exit_json(changed=bool(commands), steps=[" ".join(command) for command in commands])
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ LIBRARY_FILES = {
     "compute": ("libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler", "libnvidia-opencl"),
     "decode": ("libnvcuvid",),
     "encode": ("libnvidia-encode",),
-    "extra": ("libnvidia-nscq-stub",),
+    "extra": ("libnvidia-extra",),
     "fbc1": ("libnvidia-fbc",),
     "gl": ("libGLX_nvidia", "libEGL_nvidia"),
 }

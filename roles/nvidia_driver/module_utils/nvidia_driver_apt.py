@@ -91,13 +91,13 @@ class Apt:
 
     def tied(self, entry, *options):
         """`name=1.2` and all that it wants in an exact version, which apt would not look for by itself."""
-        found, todo = [], [entry]
-        while todo:
-            found.append(todo.pop())
+        found, waiting = [], [entry]
+        while waiting:
+            found.append(waiting.pop())
             _, out, _ = self._run("apt-cache", *options, "show", found[-1])
             needs = re.search(r"^Depends: (.*)$", out, re.MULTILINE)
             ties = ["%s=%s" % pair for pair in re.findall(r"([^\s,|]+) \(= ([^)]+)\)", needs.group(1) if needs else "")]
-            todo += [tie for tie in ties if tie not in found + todo]
+            waiting += [tie for tie in ties if tie not in found + waiting]
         return found
 
     def simulate(self, words, *options):
