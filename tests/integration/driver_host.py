@@ -1,9 +1,9 @@
-"""A host that looks like Ubuntu 22.04 and takes its NVIDIA stack from stand-in archives, for the driver's tests."""
+"""Hosts that take their NVIDIA stack from stand-in archives: for one role, for the driver, and a whole box."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ FAMILY = (
 
 
 @dataclass(frozen=True)
-class DriverHost:
+class Ground:
     """A target and the archives that it sees."""
 
     target: Target
@@ -39,6 +39,15 @@ class DriverHost:
     def sh(self, script: str, *, check: bool = True) -> str:
         return self.target.sh(script, check=check)
 
+    def play_roles(self, roles: Sequence[str], settings: Mapping[str, Any], *words: str) -> Outcome:
+        """Run roles against the archives."""
+        return self.target.play(roles, {**self.settings(), **settings}, *words)
+
+
+@dataclass(frozen=True)
+class DriverHost(Ground):
+    """A target whose driver comes from the archives."""
+
     def prepare(self) -> None:
         """What a Ubuntu server has from the start: its own archive in apt's sources, and a kernel."""
         source = self.archives.ubuntu_source(self.address)
@@ -47,12 +56,11 @@ class DriverHost:
 
     def play(self, *words: str, roles: tuple[str, ...] = ("nvidia_driver",), **settings: Any) -> Outcome:
         """Run roles with the stand-ins' settings; without others the driver is 580, open, from Ubuntu's archive."""
-        given: Mapping[str, Any] = {
-            **self.settings(),
+        given = {
             "nvidia_driver_source": "ubuntu", "nvidia_driver_branch": "580", "nvidia_driver_modules": "open",
             **settings,
         }  # fmt: skip
-        return self.target.play(roles, given, *words)
+        return self.play_roles(roles, given, *words)
 
     def packages(self) -> dict[str, str]:
         """Installed packages of the driver and the kernel, by name."""

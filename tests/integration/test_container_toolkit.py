@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.integration.conftest import Outcome, Target
+from tests.integration.driver_host import Ground
 from tests.standins import nvidia_container
 from tests.standins.nvidia_archives import Archives
 
@@ -36,19 +37,11 @@ docker rm --force waiting
 """
 
 
-@dataclass(frozen=True)
-class Ground:
-    """The target and the archives it sees."""
-
-    target: Target
-    archives: Archives
-
-    def sh(self, script: str) -> str:
-        return self.target.sh(script)
+class ToolkitHost(Ground):
+    """The toolkit's role, and Docker beside it."""
 
     def toolkit(self, *words: str, **settings: Any) -> Outcome:
-        given = {**self.archives.settings(self.target.host.address), **settings}
-        return self.target.play(["nvidia_container_toolkit"], given, *words)
+        return self.play_roles(["nvidia_container_toolkit"], settings, *words)
 
     def docker(self, **settings: Any) -> Outcome:
         return self.target.play(["docker"], {"docker_source": "distribution", **settings})
@@ -66,12 +59,12 @@ class Ground:
 
 
 @pytest.fixture(scope="module")
-def ground(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def ground(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToolkitHost]:
     with Archives(tmp_path_factory.mktemp("archives")) as archives:
-        yield Ground(new_target("toolkit"), archives)
+        yield ToolkitHost(new_target("toolkit"), archives)
 
 
-def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: Ground) -> None:
+def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: ToolkitHost) -> None:
     foretold = ground.toolkit("--check")
     applied = ground.toolkit()
     assert applied.code == 0, applied.output
@@ -81,14 +74,14 @@ def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: Ground) -> N
     assert ground.toolkit().changed == []
 
 
-def test_a_newer_release_leaves_what_is_held(ground: Ground) -> None:
+def test_a_newer_release_leaves_what_is_held(ground: ToolkitHost) -> None:
     ground.archives.renew()
     ground.sh("apt-get -q update; DEBIAN_FRONTEND=noninteractive apt-get -qy dist-upgrade")
     assert ground.versions() == {f"{OLD}-1"}
     assert ground.toolkit().changed == []
 
 
-def test_a_declared_version_is_brought_and_an_unknown_one_refused(ground: Ground) -> None:
+def test_a_declared_version_is_brought_and_an_unknown_one_refused(ground: ToolkitHost) -> None:
     assert ground.toolkit(nvidia_container_toolkit_version=NEW).changed == [HOLD, INSTALL]
     assert ground.versions() == {f"{NEW}-1"}
     assert ground.toolkit().changed == [], "what is installed is what is held"
@@ -99,7 +92,7 @@ def test_a_declared_version_is_brought_and_an_unknown_one_refused(ground: Ground
     assert ground.versions() == {f"{OLD}-1"}
 
 
-def test_what_an_older_set_up_left_goes(ground: Ground) -> None:
+def test_what_an_older_set_up_left_goes(ground: ToolkitHost) -> None:
     ground.sh(
         "for name in nvidia-docker libnvidia-container; do"
         " echo 'deb https://nvidia.github.io/libnvidia-container/stable/ubuntu18.04/amd64 /'"
@@ -114,7 +107,7 @@ def test_what_an_older_set_up_left_goes(ground: Ground) -> None:
     assert ground.toolkit().changed == []
 
 
-def test_docker_learns_the_runtime_and_forgets_it_beside_those_of_others(ground: Ground) -> None:
+def test_docker_learns_the_runtime_and_forgets_it_beside_those_of_others(ground: ToolkitHost) -> None:
     ground.sh(
         'mkdir -p /etc/docker; echo \'{"runtimes": {"mine": {"path": "/usr/bin/mine"}}}\' > /etc/docker/daemon.json'
     )
@@ -136,7 +129,7 @@ def test_docker_learns_the_runtime_and_forgets_it_beside_those_of_others(ground:
     assert "nvidia" not in json.loads(ground.sh("docker info --format '{{json .Runtimes}}'"))
 
 
-def test_a_version_without_units_gets_the_role_s(ground: Ground) -> None:
+def test_a_version_without_units_gets_the_role_s(ground: ToolkitHost) -> None:
     for package in nvidia_container.packages(ANCIENT):
         files = {path: text for path, text in package.files.items() if "nvidia-cdi-refresh" not in path}
         ground.archives.toolkit.add(replace(package, files=files))

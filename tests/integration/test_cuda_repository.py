@@ -6,12 +6,12 @@ The roles are run by plain ansible-playbook. The tests stand in order, on one ta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.integration.conftest import Outcome, Target
+from tests.integration.driver_host import Ground
 from tests.standins.apt_repository import Fault, Package, SigningKey
 from tests.standins.nvidia_archives import Archives
 from tests.standins.nvidia_toolkits import Toolkit
@@ -29,24 +29,14 @@ CHOOSE, SHOW, REFRESH = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Ground:
-    """The target and the archives it sees."""
-
-    target: Target
-    archives: Archives
-
-    def sh(self, script: str) -> str:
-        return self.target.sh(script)
+class CudaHost(Ground):
+    """The roles of the CUDA repository and of the toolkits in it."""
 
     def repository(self, *words: str, **settings: Any) -> Outcome:
-        return self._play("cuda_repository", settings, words)
+        return self.play_roles(["cuda_repository"], settings, *words)
 
     def cuda(self, *versions: str, words: tuple[str, ...] = (), **settings: Any) -> Outcome:
-        return self._play("cuda", {"cuda_versions": versions, **settings}, words)
-
-    def _play(self, role: str, settings: dict[str, Any], words: tuple[str, ...]) -> Outcome:
-        return self.target.play([role], {**self.archives.settings(self.target.host.address), **settings}, *words)
+        return self.play_roles(["cuda"], {"cuda_versions": versions, **settings}, *words)
 
     def there(self) -> str:
         return self.sh(f"ls {FILES} 2>/dev/null || :")
@@ -64,12 +54,12 @@ class Ground:
 
 
 @pytest.fixture(scope="module")
-def ground(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def ground(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[CudaHost]:
     with Archives(tmp_path_factory.mktemp("archives")) as archives:
-        yield Ground(new_target("cuda", "ubuntu-22.04-standin"), archives)
+        yield CudaHost(new_target("cuda", "ubuntu-22.04-standin"), archives)
 
 
-def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(ground: Ground) -> None:
+def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(ground: CudaHost) -> None:
     outcome = ground.repository(cuda_repository_key_fingerprint="")
     assert outcome.code == 2
     found = ground.archives.keys["cuda"].fingerprint
@@ -87,7 +77,7 @@ def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(ground
     ids=["a stranger's signature", "an error of the server", "a file cut off"],
 )
 def test_a_repository_that_cannot_be_trusted_is_withdrawn(
-    ground: Ground, pattern: str, fault: Fault | None, said: str
+    ground: CudaHost, pattern: str, fault: Fault | None, said: str
 ) -> None:
     if fault:
         ground.archives.server.misbehave(pattern, fault)
@@ -103,7 +93,7 @@ def test_a_repository_that_cannot_be_trusted_is_withdrawn(
     assert ground.update() == ""
 
 
-def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: Ground) -> None:
+def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: CudaHost) -> None:
     foretold = ground.repository("--check")
     assert ground.there() == ""
     applied = ground.repository()
@@ -112,7 +102,7 @@ def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: Ground) -> N
     assert ground.repository().changed == []
 
 
-def test_a_working_source_survives_a_mirror_that_does_not_work(ground: Ground) -> None:
+def test_a_working_source_survives_a_mirror_that_does_not_work(ground: CudaHost) -> None:
     before = ground.sh(f"cat {FILES}")
     outcome = ground.repository(cuda_repository_url="http://127.0.0.1:9/cuda")
     assert outcome.code == 2
@@ -120,7 +110,7 @@ def test_a_working_source_survives_a_mirror_that_does_not_work(ground: Ground) -
     assert ground.update() == ""
 
 
-def test_what_an_older_set_up_left_is_removed_and_named(ground: Ground) -> None:
+def test_what_an_older_set_up_left_is_removed_and_named(ground: CudaHost) -> None:
     retired, kept = SigningKey("retired"), SigningKey("kept")
     address = ground.sh(f"sed -n 's/^URIs: //p' {SOURCE}").strip()
     script = f"""
@@ -150,14 +140,14 @@ def test_what_an_older_set_up_left_is_removed_and_named(ground: Ground) -> None:
     assert ground.repository(**overridden).changed == []
 
 
-def test_nvidia_s_own_package_for_the_repository_goes(ground: Ground) -> None:
+def test_nvidia_s_own_package_for_the_repository_goes(ground: CudaHost) -> None:
     ground.sh("apt-get -qy install cuda-keyring")
     assert ground.repository().changed == [KNOW, "Remove NVIDIA's own package for its repository"]
     assert ground.update() == ""
     assert ground.repository().changed == []
 
 
-def test_a_source_file_of_several_archives_is_refused_by_name(ground: Ground) -> None:
+def test_a_source_file_of_several_archives_is_refused_by_name(ground: CudaHost) -> None:
     address = ground.sh(f"sed -n 's/^URIs: //p' {SOURCE}").strip()
     ground.sh(f"printf 'deb {address} /\\ndeb http://127.0.0.1/other ./\\n' > /etc/apt/sources.list.d/mixed.list")
     outcome = ground.repository()
@@ -166,7 +156,7 @@ def test_a_source_file_of_several_archives_is_refused_by_name(ground: Ground) ->
     assert f"remove this line from it: deb {address} /" in outcome.output
 
 
-def test_no_driver_is_offered_unless_it_shall_come_from_here(ground: Ground) -> None:
+def test_no_driver_is_offered_unless_it_shall_come_from_here(ground: CudaHost) -> None:
     policy = "LC_ALL=C apt-cache policy cuda cuda-13-0 cuda-drivers nvidia-open cuda-toolkit-13-0 | grep Candidate:"
     none = ["(none)"] * 4
     assert [line.split()[1] for line in ground.sh(policy).splitlines()] == [*none, "13.0.2-1"]
@@ -176,7 +166,7 @@ def test_no_driver_is_offered_unless_it_shall_come_from_here(ground: Ground) -> 
     assert ground.repository().changed == [KNOW]
 
 
-def test_two_toolkits_side_by_side_and_no_driver(ground: Ground) -> None:
+def test_two_toolkits_side_by_side_and_no_driver(ground: CudaHost) -> None:
     foretold = ground.cuda("12.9", "13.0", words=("--check",), cuda_cudnn=True, cuda_nccl=True)
     applied = ground.cuda("12.9", "13.0", cuda_cudnn=True, cuda_nccl=True)
     assert applied.code == 0, applied.output
@@ -191,7 +181,7 @@ def test_two_toolkits_side_by_side_and_no_driver(ground: Ground) -> None:
     assert "release 13.0," in ground.sh("/usr/local/cuda-13.0/bin/nvcc --version")
 
 
-def test_the_default_moves_without_touching_a_package(ground: Ground) -> None:
+def test_the_default_moves_without_touching_a_package(ground: CudaHost) -> None:
     before = ground.toolkit()
     outcome = ground.cuda("13.0", "12.9")
     assert outcome.changed == [HOLD, INSTALL, CHOOSE, REFRESH]
@@ -201,7 +191,7 @@ def test_the_default_moves_without_touching_a_package(ground: Ground) -> None:
     assert "release 13.0," in ground.sh("sh -lc 'nvcc --version'")
 
 
-def test_newer_releases_leave_what_is_held(ground: Ground) -> None:
+def test_newer_releases_leave_what_is_held(ground: CudaHost) -> None:
     before = ground.toolkit()
     ground.archives.cuda.add_all(Toolkit("13.0.3", "13.0.99", "580.95.05").packages())
     ground.archives.cuda.publish()
@@ -210,14 +200,14 @@ def test_newer_releases_leave_what_is_held(ground: Ground) -> None:
     assert ground.cuda("13.0", "12.9").changed == []
 
 
-def test_a_toolkit_that_would_bring_a_driver_is_refused_by_name(ground: Ground) -> None:
+def test_a_toolkit_that_would_bring_a_driver_is_refused_by_name(ground: CudaHost) -> None:
     ground.archives.cuda.add(Package("cuda-minimal-build-13-5", "13.5.0-1", depends="cuda-nvcc-13-5, libnvidia-ml1"))
     ground.archives.cuda.add(Package("cuda-libraries-dev-13-5", "13.5.0-1"))
     ground.archives.cuda.add(Package("cuda-nvcc-13-5", "13.5.0-1"))
     ground.archives.ubuntu.add(Package("libnvidia-ml1", "1"))
     ground.archives.ubuntu.publish()
     ground.archives.cuda.publish()
-    source = ground.archives.ubuntu_source(ground.target.host.address)
+    source = ground.archives.ubuntu_source(ground.address)
     ground.sh(f"cat > /etc/apt/sources.list.d/ubuntu.sources <<'END'\n{source}END\napt-get -q update")
     before = ground.toolkit()
     outcome = ground.cuda("13.5")
@@ -227,13 +217,13 @@ def test_a_toolkit_that_would_bring_a_driver_is_refused_by_name(ground: Ground) 
     assert ground.toolkit() == before
 
 
-def test_an_unknown_release_is_refused_by_name(ground: Ground) -> None:
+def test_an_unknown_release_is_refused_by_name(ground: CudaHost) -> None:
     outcome = ground.cuda("11.1")
     assert outcome.code == 2
     assert "apt offers no cuda-minimal-build-11-1" in outcome.output
 
 
-def test_a_release_declared_no_more_goes_with_what_only_it_needed(ground: Ground) -> None:
+def test_a_release_declared_no_more_goes_with_what_only_it_needed(ground: CudaHost) -> None:
     foretold = ground.cuda("13.0", words=("--check",))
     outcome = ground.cuda("13.0")
     assert outcome.changed == foretold.changed == [HOLD, INSTALL]
