@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -36,10 +37,22 @@ def ensure() -> int:
         return pid
     survivor = _conmon()
     argv = ["unshare", "-m", "--propagation", "private", "sh", "-c", SCRIPT]
-    if survivor is not None:
+    if survivor is None:
+        _forget_former_life()
+    else:
         # A container outlived its holder: its monitor still has the namespace that all its mounts are in.
         argv = ["nsenter", "-t", str(survivor), "-m", "sh", "-c", "echo ready && exec sleep infinity"]
     return _start(argv)
+
+
+def _forget_former_life() -> None:
+    """Remove what podman believes of running containers; no monitor lives, so none of it is true.
+
+    Podman notices a reboot by an empty /run. Where /run is a plain folder (a machine restored from its disk's image),
+    it would look for network namespaces that are gone, and every command would fail.
+    """
+    for volatile in ("libpod", "storage"):
+        shutil.rmtree(paths.run_root() / volatile, ignore_errors=True)
 
 
 def stop() -> None:

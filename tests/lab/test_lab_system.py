@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from provision.errors import ProvisionError
-from provision.lab import holder, podman, system
+from provision.lab import holder, paths, podman, system
 
 
 def test_missing_tools_are_named_with_the_command_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +142,21 @@ def test_nothing_is_taken_away_while_another_run_works() -> None:
     with system.locked(podman.use_lock(), shared=True):
         engine.wind_down()
     assert engine.told == []
+
+
+@pytest.mark.parametrize("monitor", [None, 4711])
+def test_what_podman_believed_in_a_former_life_is_forgotten_unless_a_container_outlived_its_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitor: int | None
+) -> None:
+    (tmp_path / "libpod").mkdir()
+    (tmp_path / "libpod" / "alive").touch()
+    (tmp_path / "networks").mkdir()
+    monkeypatch.setattr(paths, "run_root", lambda: tmp_path)
+    monkeypatch.setattr(holder, "_conmon", lambda: monitor)
+    monkeypatch.setattr(holder, "_start", len)
+    holder.ensure()
+    assert (tmp_path / "libpod" / "alive").exists() is (monitor is not None)
+    assert (tmp_path / "networks").is_dir()
 
 
 def _gone_soon(pid: int) -> bool:
