@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
+
+from provision.errors import refuse
 
 _PACKAGE = Path(__file__).resolve().parent
 _ROOT = _PACKAGE / "_content" if (_PACKAGE / "_content").is_dir() else _PACKAGE.parent
@@ -26,3 +30,22 @@ def catalog_dir() -> Path:
 def schemas_dir() -> Path:
     """The directory of the JSON schemas that others may rely on; in the package as well."""
     return _PACKAGE / "schemas"
+
+
+def load(path: Path) -> ModuleType:
+    """Run one of our Python files that lie outside the package, as Ansible would: with the module_utils beside it.
+
+    Raises:
+        ProvisionError: where the file is missing.
+    """
+    from ansible import module_utils
+
+    for folder in (playbooks_dir() / "module_utils", path.parents[1] / "module_utils"):
+        if str(folder) not in module_utils.__path__:
+            module_utils.__path__.append(str(folder))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise refuse("provision", f"lacks its file {path}", "install provision again")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

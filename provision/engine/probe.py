@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import os.path
 import shlex
@@ -12,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from provision import codec, content
+from provision import codec
+from provision.content import load, playbooks_dir
 from provision.engine import ssh
 from provision.engine.preflight import Found
 from provision.engine.workspace import Workspace
@@ -20,6 +20,14 @@ from provision.errors import ProvisionError, refuse
 from provision.model import Hardware
 
 _DUMP = Path(__file__).with_name("probe.sh")
+_MODULE = playbooks_dir() / "library" / "provision_probe.py"
+_SHARED = ("provision_machine", "provision_devices")  # a module after those that it imports
+_TOGETHER = """\
+import sys, types
+for name, text in {parts!r}:
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(text, name, "exec"), module.__dict__)
+"""
 
 
 def probe(workspace: Workspace, found: Found) -> Hardware:
@@ -29,10 +37,9 @@ def probe(workspace: Workspace, found: Found) -> Hardware:
         ProvisionError: where the host cannot be asked, or answers nonsense.
     """
     if found.python:
-        command, script = f"{shlex.quote(found.python)} -I - --json", module_file()
+        command, text = f"{shlex.quote(found.python)} -I - --json", script()
     else:
-        command, script = "sh -s", _DUMP
-    text = script.read_text(encoding="utf-8")
+        command, text = "sh -s", _text(_DUMP)
     answer = ssh.run_as_root(workspace, found.host, command, (found.sudo, found.password), text)
     if answer.code == ssh.SSH_FAILED:
         raise ProvisionError(ssh.explain(workspace, found.host, answer).refusal, 3)
@@ -46,20 +53,22 @@ def probe(workspace: Workspace, found: Found) -> Hardware:
     return codec.from_data(Hardware, data, f"hardware of {found.host.name}")
 
 
-def module_file() -> Path:
-    """The probe as an Ansible module, which is also the script that is sent."""
-    return content.playbooks_dir() / "library" / "provision_probe.py"
+def script() -> str:
+    """The probe's module, and what it shares with others, as one text for `python3 - --json`."""
+    shared = playbooks_dir() / "module_utils"
+    parts = [(name, "") for name in ("ansible", "ansible.module_utils")]
+    parts += [(f"ansible.module_utils.{name}", _text(shared / f"{name}.py")) for name in _SHARED]
+    return _TOGETHER.format(parts=[*parts, ("__main__", _text(_MODULE))])
 
 
 def collect(snapshot: Snapshot, python: str | None = None) -> dict[str, Any]:
     """Run the module's own `collect` here, over what a host without Python handed over."""
-    spec = importlib.util.spec_from_file_location("provision_probe", module_file())
-    if spec is None or spec.loader is None:
-        raise refuse("provision", f"lacks its probe {module_file()}", "install provision again")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    hardware: dict[str, Any] = module.collect(snapshot, python)
+    hardware: dict[str, Any] = load(_MODULE).collect(snapshot, python)
     return hardware
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)

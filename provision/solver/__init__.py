@@ -1,9 +1,11 @@
-"""What the cards of a box get: driver, CUDA toolkit, builds of the frameworks; or every reason why not. Pure."""
+"""What a box gets: driver, CUDA and frameworks for its cards, a plan for its disks, links, fans and kernel; or every
+reason why not. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from provision.catalog import Catalog
 from provision.catalog.nvidia import Branch
@@ -18,6 +20,26 @@ __all__ = ["GPU_ROLES", "NEED_CARDS", "Box", "Decision", "Solution", "faults", "
 GPU_ROLES = ("cuda_repository", "nvidia_driver", "cuda", "nvidia_container_toolkit", "gpu_power")
 NEED_CARDS = frozenset((*GPU_ROLES, "docker", "python_ml"))
 """Roles whose plan depends on the cards: where none of them is applied, cards without a solution forbid nothing."""
+
+
+class Area(Protocol):
+    """A module that decides for one role of the machine's own parts."""
+
+    def decisions(self, box: Box) -> Mapping[str, Decision]:
+        """The role's settings that the hardware decides."""
+
+    def faults(self, box: Box) -> list[Contradiction]:
+        """Everything that forbids the role on this box."""
+
+    def warnings(self, box: Box) -> list[str]:
+        """What the operator should know of the plan."""
+
+    def dropped(self, box: Box) -> str:
+        """Why this box does not get the role; empty where it does."""
+
+
+AREAS: Mapping[str, Area] = {}
+"""The areas by role."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +65,27 @@ def faults(box: Box, roles: Collection[str], catalog: Catalog) -> list[Contradic
         told += frameworks.faults(box, branch, catalog)
     if "gpu_power" in roles and box.cards:
         told += mig_faults(box)
-    return told
+    return told + [fault for area in _areas(box, roles).values() for fault in area.faults(box)]
 
 
 def solve(box: Box, roles: Collection[str], catalog: Catalog) -> Solution:
+    """The plan for a box whose tier has these roles."""
+    found = _solve_cards(box, roles, catalog)
+    areas = _areas(box, roles).values()
+    return replace(
+        found,
+        decisions={**found.decisions, **{name: each for area in areas for name, each in area.decisions(box).items()}},
+        warnings=(*found.warnings, *(warning for area in areas for warning in area.warnings(box))),
+        dropped={**found.dropped, **{role: why for role in AREAS if (why := AREAS[role].dropped(box))}},
+    )
+
+
+def _areas(box: Box, roles: Collection[str]) -> Mapping[str, Area]:
+    """The areas of these roles that the box gets."""
+    return {role: area for role, area in AREAS.items() if role in roles and not area.dropped(box)}
+
+
+def _solve_cards(box: Box, roles: Collection[str], catalog: Catalog) -> Solution:
     """The plan for the cards of a box whose tier has these roles. Where `driver.faults` told something: without one."""
     if not box.cards or driver.faults(box):
         decided = frameworks.decisions(box, None, catalog)

@@ -14,14 +14,15 @@ import yaml
 from engine_fakes import FakeSsh
 
 from provision import codec
+from provision.content import playbooks_dir
 from provision.engine.preflight import Found
-from provision.engine.probe import Snapshot, collect, module_file, probe
+from provision.engine.probe import Snapshot, collect, probe, script
 from provision.engine.workspace import Workspace
 from provision.errors import ProvisionError
 from provision.model import Hardware, Host, OperatingSystem
 
 CASES = sorted((Path(__file__).parents[1] / "cases" / "probe").iterdir())
-DUMP = Path(module_file()).parents[2] / "provision" / "engine" / "probe.sh"
+DUMP = Path(__file__).parents[2] / "provision" / "engine" / "probe.sh"
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -39,14 +40,19 @@ def test_the_probe_tells_what_is_there(case: Path) -> None:
 
 def test_a_machine_without_python_tells_the_same_of_itself() -> None:
     """The shell's snapshot of this very machine against the module run on it."""
-    direct = subprocess.run([sys.executable, module_file(), "--json"], capture_output=True, check=True)
+    direct = subprocess.run(
+        [sys.executable, "-I", "-", "--json"], input=script().encode(), capture_output=True, check=True
+    )
     dumped = subprocess.run(["sh", DUMP], capture_output=True, text=True, check=True)
     hardware = json.loads(direct.stdout)
     assert collect(Snapshot.parse(dumped.stdout), hardware["os"]["python"]) == hardware
 
 
-def test_the_module_is_written_for_the_oldest_python_of_a_target() -> None:
-    ast.parse(module_file().read_text(encoding="utf-8"), feature_version=(3, 8))
+@pytest.mark.parametrize(
+    "file", ["library/provision_probe", "module_utils/provision_machine", "module_utils/provision_devices"]
+)
+def test_the_probe_is_written_for_the_oldest_python_of_a_target(file: str) -> None:
+    ast.parse((playbooks_dir() / f"{file}.py").read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 def test_a_snapshot_that_was_cut_short_is_no_snapshot() -> None:
