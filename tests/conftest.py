@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from provision.errors import ProvisionError
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "provision"
 
-_skipped: list[str] = []
+MOST_WORKERS = 8  # there are not many more groups of tests that need a target
 
 
 def lab_state() -> Path:
-    """A state home of this checkout's tests: what a killed run left behind is found and removed by the next."""
-    return CACHE / "tests" / hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    """A state home of this worker of this checkout's tests: the next run removes what a killed one left behind."""
+    checkout = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    return CACHE / "tests" / f"{checkout}{os.environ.get('PYTEST_XDIST_WORKER', '')}"
 
 
 @pytest.fixture(autouse=True)
@@ -55,16 +57,24 @@ def why_no_lab() -> str | None:
     return None
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: who waits for a target to boot needs none."""
+    return min((os.cpu_count() or 1) + 1, MOST_WORKERS)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first; tests that share a target, or a file, stay together; without a lab, those of targets skip."""
+    items.sort(key=lambda item: (not item.get_closest_marker("slow"), not item.get_closest_marker("lab")))
+    for item in items:
+        shared = {"box", "gpu_box"}.intersection(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group(min(shared, default=item.path.name)))
     wanted = [item for item in items if item.get_closest_marker("lab")]
-    reason = why_no_lab() if wanted else None
-    if reason:
-        _skipped.append(reason)
+    if wanted and (reason := why_no_lab()):
         for item in wanted:
-            item.add_marker(pytest.mark.skip(reason=reason))
+            item.add_marker(pytest.mark.skip(reason=f"a throwaway target cannot be held: {reason}"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for reason in _skipped:
-        count = len(terminalreporter.stats.get("skipped", []))
-        terminalreporter.write_line(f"SKIPPED {count} tests that need a throwaway target: {reason}", red=True)
+    skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
+    for reason, count in Counter(skipped).items():
+        terminalreporter.write_line(f"SKIPPED {count} tests: {reason.removeprefix('Skipped: ')}", red=True)
