@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
-import ansible.module_utils
 import pytest
 
-from provision.content import playbooks_dir, roles_dir
+from provision.content import load, playbooks_dir, roles_dir
 
-# Where Ansible puts the project's own, beside its own.
-ansible.module_utils.__path__.append(str(playbooks_dir() / "module_utils"))
-apt = importlib.import_module("ansible.module_utils.provision_apt")
-
-
-def module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
-cuda = module(roles_dir() / "cuda" / "library" / "cuda_look.py")
-toolkit = module(roles_dir() / "nvidia_container_toolkit" / "library" / "nvidia_container_toolkit_look.py")
+apt = load(playbooks_dir() / "module_utils" / "provision_apt.py")
+cuda = load(roles_dir() / "cuda" / "library" / "cuda_look.py")
+toolkit = load(roles_dir() / "nvidia_container_toolkit" / "library" / "nvidia_container_toolkit_look.py")
 
 OWN = "https://apt.example.com/repos/ubuntu2204/x86_64"
 ONE_LINE = f"""\
