@@ -129,8 +129,6 @@ def test_what_an_older_set_up_left_is_removed_and_named(ground: CudaHost) -> Non
     assert "Conflicting values set for option Signed-By" in ground.update()
     overridden = {"__cuda_repository_retired_keys": [retired.fingerprint]}
     outcome = ground.repository("-v", **overridden)
-    retired.remove()
-    kept.remove()
     assert outcome.changed == [KNOW], outcome.output
     for path in ("trusted.gpg.d/cuda.asc", "trusted.gpg", "sources.list.d/somebody.list", "sources.list.d/nv.list",
                  "sources.list.d/somebody.sources", "preferences.d/cuda-repository-pin-600"):  # fmt: skip
