@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from provision.errors import ProvisionError
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "provision"
 
-_skipped: list[str] = []
+_lacks: set[str] = set()
 
 
 def lab_state() -> Path:
@@ -46,25 +47,33 @@ def test_lab() -> Iterator[None]:
             lab.down(every=True)
 
 
-def why_no_lab() -> str | None:
-    """Why this machine cannot hold a target, or None where it can."""
-    try:
-        lab.require()
-    except ProvisionError as error:
-        return f"{error} ({error.refusals[0].hint})"
-    return None
+def up_or_skip(name: str, image: str) -> lab.LabHost:
+    """A target; where it is a virtual machine and this machine lacks what those need, the test is skipped."""
+    if lab.is_virtual(image) and (faults := lab.lacking()):
+        pytest.skip(noted(ProvisionError(faults)))
+    return lab.up(name, image)
+
+
+def noted(error: ProvisionError) -> str:
+    """Why this machine cannot hold a target; the run's last lines tell how many tests that took."""
+    reason = f"{error} ({error.refusals[0].hint})"
+    _lacks.add(reason)
+    return reason
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     wanted = [item for item in items if item.get_closest_marker("lab")]
-    reason = why_no_lab() if wanted else None
-    if reason:
-        _skipped.append(reason)
+    if not wanted:
+        return
+    try:
+        lab.require()
+    except ProvisionError as error:
         for item in wanted:
-            item.add_marker(pytest.mark.skip(reason=reason))
+            item.add_marker(pytest.mark.skip(reason=noted(error)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for reason in _skipped:
-        count = len(terminalreporter.stats.get("skipped", []))
-        terminalreporter.write_line(f"SKIPPED {count} tests that need a throwaway target: {reason}", red=True)
+    skipped = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
+    for reason in sorted(_lacks & set(skipped)):
+        text = f"SKIPPED {skipped[reason]} tests that need a throwaway target: {reason}"
+        terminalreporter.write_line(text, red=True)
