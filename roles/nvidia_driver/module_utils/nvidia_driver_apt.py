@@ -9,7 +9,6 @@ import re
 import shutil
 import tempfile
 
-from ansible.module_utils.nvidia_driver_names import in_family
 from ansible.module_utils.nvidia_driver_state import PREFERENCES
 
 ENVIRONMENT = {
@@ -180,7 +179,3 @@ def told(out, err):
         if re.match(r"E: |dpkg: error| ?\S+ : (Depends|Conflicts|Breaks|PreDepends)", line.strip())
     ]
     return " ".join(line.strip() for line in said or (err or out).strip().splitlines()[-5:])
-
-
-def driver_packages(installed):
-    return {name: version for name, version in installed.items() if in_family(name)}

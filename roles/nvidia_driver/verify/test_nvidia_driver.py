@@ -2,12 +2,11 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from provision import nvidia_smi
-from provision.content import load
+from provision.content import load, playbooks_dir
 
 ROOT = "/var/lib/provision/nvidia_driver"
 
@@ -56,7 +55,7 @@ def test_every_package_of_the_closure_is_installed_in_its_version(host, packages
 
 def test_no_driver_package_stands_beside_the_closure(host, packages):
     """Another branch or another route would bring a second set of libraries."""
-    family = load(Path(__file__).parents[1] / "module_utils" / "nvidia_driver_names.py").in_family
+    family = load(playbooks_dir() / "module_utils" / "provision_names.py").in_family
     present = {name for name, (state,) in listing(host, "${db:Status-Status}") if state == "installed" and family(name)}
     assert present - set(packages) == set()
 
