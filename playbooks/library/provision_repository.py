@@ -219,7 +219,7 @@ class Repository:
 
     def apply(self, rivals, ours):
         """Write, try, and take back what does not work."""
-        before = {path: read(path) if os.path.lexists(path) else None for path in ours}
+        before = {path: current(path) for path in ours}
         os.makedirs(PENDING, mode=0o755, exist_ok=True)
         with open(self.mark, "w"):
             pass
@@ -240,6 +240,7 @@ def changes(files):
 
 
 def current(path):
+    """A file's bytes, or None where there is none."""
     return read(path) if os.path.lexists(path) else None
 
 
