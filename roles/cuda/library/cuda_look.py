@@ -63,6 +63,7 @@ import re
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.provision_apt import candidates, offered, text_of
 from ansible.module_utils.provision_names import in_family, preferences
+from ansible.module_utils.provision_quiet import QUIET
 
 RECORD = "/var/lib/provision/cuda/versions.json"
 TOOLS = {"minimal": ("cuda-minimal-build", "cuda-libraries-dev"), "full": ("cuda-toolkit",)}
@@ -70,7 +71,6 @@ CUDNN = ("libcudnn9-cuda-%s", "libcudnn9-dev-cuda-%s")
 NCCL = ("libnccl2", "libnccl-dev")
 # NVIDIA's names: those of one release carry it at their end, the others are few.
 OURS = re.compile(r".*-\d+-\d+$|(cuda|nsight|gds)-.*|(lib)?cudnn\d.*|libnccl.*")
-WORDS = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
 
 
 def dashed(version):
@@ -163,7 +163,7 @@ def refuse_unknown(module, names, have):
 
 def culprit(module, driver, new):
     """Which of the new packages asks for the driver's package."""
-    told = module.run_command(["apt-cache", "depends", "--important", *new], environ_update=WORDS)[1]
+    told = module.run_command(["apt-cache", "depends", "--important", *new], environ_update=QUIET)[1]
     asking = ""
     for line in told.splitlines():
         if not line.startswith(" "):
@@ -176,7 +176,7 @@ def culprit(module, driver, new):
 def simulated(module, names):
     """Names and versions of what apt would install; refused where a driver is among it."""
     argv = ["apt-get", "--simulate", "--quiet", "--no-install-recommends", "--allow-downgrades", "install", *names]
-    code, out, err = module.run_command(argv, environ_update=WORDS)
+    code, out, err = module.run_command(argv, environ_update=QUIET)
     if code != 0:
         told = [line.strip() for line in (out + err).splitlines() if "Depends:" in line or line.startswith("E:")]
         module.fail_json(
