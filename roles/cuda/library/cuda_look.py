@@ -54,6 +54,10 @@ record:
   description: The declared versions as JSON, for the next run to know what was this role's.
   type: str
   returned: always
+recorded:
+  description: Whether an earlier run has left such a record.
+  type: bool
+  returned: always
 """
 
 import json

@@ -30,6 +30,10 @@ packages:
   description: What shall be installed, in the words of M(provision_packages).
   type: list
   returned: always
+names:
+  description: The same without their version.
+  type: list
+  returned: always
 fresh:
   description: Whether the toolkit is not installed yet.
   type: bool
