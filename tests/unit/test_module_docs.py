@@ -45,6 +45,6 @@ def given(path: Path) -> set[str]:
     return {keyword.arg for call in ends for keyword in call.keywords if keyword.arg} - {"changed", "msg"}
 
 
-@pytest.mark.parametrize("path", filter(given, MODULES), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", list(filter(given, MODULES)), ids=lambda path: path.stem)
 def test_results_are_documented(path: Path) -> None:
     assert given(path) <= set(yaml.safe_load(load(path).RETURN))
