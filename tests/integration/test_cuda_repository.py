@@ -114,9 +114,10 @@ def test_what_an_older_set_up_left_is_removed_and_named(ground: CudaHost) -> Non
     retired, kept = SigningKey("retired"), SigningKey("kept")
     address = ground.sh(f"sed -n 's/^URIs: //p' {SOURCE}").strip()
     script = f"""
+        set -e
         cat > /root/retired.asc <<'END'\n{retired.public}END
         cat > /root/kept.asc <<'END'\n{kept.public}END
-        command -v gpg >/dev/null || apt-get -qy install gpg >/dev/null
+        command -v gpg >/dev/null || {{ apt-get -qq update; apt-get -qy install gpg; }} >/dev/null
         cp /root/retired.asc /etc/apt/trusted.gpg.d/cuda.asc
         cat /root/kept.asc /root/retired.asc | gpg --dearmor > /etc/apt/trusted.gpg
         gpg --dearmor < /root/kept.asc > /root/kept.gpg
