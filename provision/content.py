@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +34,10 @@ def schemas_dir() -> Path:
 
 
 def load(path: Path) -> ModuleType:
-    """Run one of our Python files that lie outside the package, as Ansible would: with the module_utils beside it.
+    """One of our Python files that lie outside the package, as Ansible would run it: with the module_utils beside it.
+
+    A file of a module_utils folder is imported once, under Ansible's name for it: whoever else imports it, by this or
+    by that name, has the same module. Any other file is run anew.
 
     Raises:
         ProvisionError: where the file is missing.
@@ -43,6 +47,8 @@ def load(path: Path) -> ModuleType:
     for folder in (playbooks_dir() / "module_utils", path.parents[1] / "module_utils"):
         if str(folder) not in module_utils.__path__:
             module_utils.__path__.append(str(folder))
+    if path.parent.name == "module_utils" and path.exists():
+        return importlib.import_module(f"ansible.module_utils.{path.stem}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.exists():
         raise refuse("provision", f"lacks its file {path}", "install provision again")

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "provision"
 
 MOST_WORKERS = 8  # there are not many more groups of tests that need a target
+NEEDS_TARGET = "needs a throwaway target: "
 
 
 def lab_state() -> Path:
@@ -48,13 +49,16 @@ def test_lab() -> Iterator[None]:
             lab.down(every=True)
 
 
-def why_no_lab() -> str | None:
-    """Why this machine cannot hold a target, or None where it can."""
-    try:
-        lab.require()
-    except ProvisionError as error:
-        return f"{error} ({error.refusals[0].hint})"
-    return None
+def up_or_skip(name: str, image: str) -> lab.LabHost:
+    """A target; where it is a virtual machine and this machine lacks what those need, the test is skipped."""
+    if lab.is_virtual(image) and (faults := lab.lacking()):
+        pytest.skip(reason_of(ProvisionError(faults)))
+    return lab.up(name, image)
+
+
+def reason_of(error: ProvisionError) -> str:
+    """Why this machine cannot hold a target."""
+    return f"{NEEDS_TARGET}{error} ({error.refusals[0].hint})"
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -69,12 +73,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         shared = {"box", "gpu_box"}.intersection(getattr(item, "fixturenames", ()))
         item.add_marker(pytest.mark.xdist_group(min(shared, default=item.path.name)))
     wanted = [item for item in items if item.get_closest_marker("lab")]
-    if wanted and (reason := why_no_lab()):
+    if not wanted:
+        return
+    try:
+        lab.require()
+    except ProvisionError as error:
         for item in wanted:
-            item.add_marker(pytest.mark.skip(reason=f"a throwaway target cannot be held: {reason}"))
+            item.add_marker(pytest.mark.skip(reason=reason_of(error)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
-    for reason, count in Counter(skipped).items():
-        terminalreporter.write_line(f"SKIPPED {count} tests: {reason.removeprefix('Skipped: ')}", red=True)
+    skipped = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
+    for reason, count in skipped.items():
+        if reason.startswith(NEEDS_TARGET):
+            text = f"SKIPPED {count} tests that need a throwaway target: {reason.removeprefix(NEEDS_TARGET)}"
+            terminalreporter.write_line(text, red=True)

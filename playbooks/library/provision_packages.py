@@ -83,20 +83,12 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.provision_quiet import KEEP_CONFIGURATION, NETWORK_PATIENCE, QUIET
 
 LISTS = "/var/lib/apt/lists"
 STAMP = "/var/lib/provision/apt-lists-refreshed"
 FRONTEND_LOCK = "/var/lib/dpkg/lock-frontend"
 UPDATES = "/var/lib/dpkg/updates"
-QUIET = {
-    "LC_ALL": "C",
-    "DEBIAN_FRONTEND": "noninteractive",
-    "NEEDRESTART_SUSPEND": "1",
-    "APT_LISTCHANGES_FRONTEND": "none",
-    "UCF_FORCE_CONFFOLD": "1",
-}
-KEEP_CONFIGURATION = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
-NETWORK_PATIENCE = ["-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30", "-o", "Acquire::https::Timeout=30"]
 # apt's own timeouts were seen not to end a connection whose other side had vanished.
 REFRESH_SECONDS = 300
 # Second letter of dpkg's status: half-installed, unpacked, half-configured, waiting for or owing triggers.

@@ -105,6 +105,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.provision_apt import PARTS, read, rival_sources, trusted_key
 from ansible.module_utils.provision_openpgp import ARMOR, primary_fingerprints, without
+from ansible.module_utils.provision_quiet import NETWORK_PATIENCE, QUIET
 
 PENDING = "/var/lib/provision/pending"
 PATIENCE = 300  # seconds, for the lock of the lists as for the lists themselves
@@ -187,15 +188,14 @@ class Repository:
 
     def read_lists(self):
         """What apt said against this repository's lists; empty where it read them."""
-        argv = ["timeout", str(PATIENCE), "apt-get", "update", "--quiet"]
+        argv = ["timeout", str(PATIENCE), "apt-get", "update", "--quiet", *NETWORK_PATIENCE]
         # This source alone, and the lists of the others stay.
         only = {"Dir::Etc::sourcelist": self.source, "Dir::Etc::sourceparts": "-", "APT::Get::List-Cleanup": "0"}
-        patience = {"Acquire::Retries": "2", "Acquire::http::Timeout": "30", "Acquire::https::Timeout": "30"}
-        for name, value in dict(only, **patience).items():
+        for name, value in only.items():
             argv += ["-o", "%s=%s" % (name, value)]
         deadline = time.time() + PATIENCE
         while True:
-            code, out, err = self.module.run_command(argv, environ_update={"LC_ALL": "C"})
+            code, out, err = self.module.run_command(argv, environ_update=QUIET)
             if "Could not get lock" not in err or time.time() > deadline:
                 break
             time.sleep(1)
@@ -219,7 +219,7 @@ class Repository:
 
     def apply(self, rivals, ours):
         """Write, try, and take back what does not work."""
-        before = {path: read(path) if os.path.lexists(path) else None for path in ours}
+        before = {path: current(path) for path in ours}
         os.makedirs(PENDING, mode=0o755, exist_ok=True)
         with open(self.mark, "w"):
             pass
@@ -240,6 +240,7 @@ def changes(files):
 
 
 def current(path):
+    """A file's bytes, or None where there is none."""
     return read(path) if os.path.lexists(path) else None
 
 

@@ -5,6 +5,7 @@ For the target's Python 3.8. Nothing here changes anything.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -54,11 +55,9 @@ def trusted_key(keyring, url, fingerprint):
     """
     wanted = fingerprint.replace(" ", "").upper()
     held = read(keyring)
-    try:
+    with contextlib.suppress(ValueError):  # what lies there may be no key at all
         if held and primary_fingerprints(held) == [wanted]:
             return held.decode("ascii")
-    except ValueError:
-        held = b""
     try:
         with request(url, "GET") as response:
             fetched = response.read()
@@ -93,14 +92,26 @@ def one_line_entries(text):
             yield line.strip(), [found.group(1)]
 
 
-def stanza_entries(text):
-    """Yield `(URIs line, addresses)` of each stanza of a deb822 source file that is not switched off."""
+def stanzas(text):
+    """Yield the fields of each stanza of a deb822 source file that is not switched off."""
     for stanza in re.split(r"\n\s*\n", text):
         lines = [line for line in stanza.splitlines() if not line.startswith("#")]
         joined = re.sub(r"\n[ \t]+", " ", "\n".join(lines))
         fields = dict(re.findall(r"^([A-Za-z-]+):[ \t]*(.*)$", joined, re.MULTILINE))
-        if fields.get("Enabled", "yes").strip().lower() not in ("no", "false", "0") and "URIs" in fields:
+        if fields.get("Enabled", "yes").strip().lower() not in ("no", "false", "0"):
+            yield fields
+
+
+def stanza_entries(text):
+    """Yield `(URIs line, addresses)` of each such stanza."""
+    for fields in stanzas(text):
+        if "URIs" in fields:
             yield "URIs: " + fields["URIs"].strip(), fields["URIs"].split()
+
+
+def source_files():
+    """The files in which apt looks for its sources."""
+    return [SOURCES, *sorted(glob.glob(PARTS + "/*.list")), *sorted(glob.glob(PARTS + "/*.sources"))]
 
 
 def rival_sources(prefixes, own):
@@ -110,7 +121,7 @@ def rival_sources(prefixes, own):
         Those wholly about it, and `(file, line)` of those that list it among others.
     """
     wholly, mixed = [], []
-    for path in [SOURCES, *sorted(glob.glob(PARTS + "/*.list")), *sorted(glob.glob(PARTS + "/*.sources"))]:
+    for path in source_files():
         if path == own:
             continue
         entries = list((stanza_entries if path.endswith(".sources") else one_line_entries)(text_of(path)))

@@ -85,3 +85,8 @@ class Nvidia:
     branches: tuple[Branch, ...]
     cuda: tuple[CudaRelease, ...]
     nvswitches: Mapping[str, str]  # names by PCI id
+
+
+def parts(version: str) -> tuple[int, ...]:
+    """A version as what orders it: `12.9` is (12, 9). What is no number in it, as a user may write, is left out."""
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from provision import content
-from provision.catalog.nvidia import Architecture, Branch, CudaRelease, Nvidia, Origin, Product
+from provision.catalog.nvidia import Architecture, Branch, CudaRelease, Nvidia, Origin, Product, parts
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -73,7 +73,7 @@ def chips(gpus: Mapping[str, Any]) -> dict[str, tuple[Architecture, str]]:
 def matched_cuda(number: int, releases: Sequence[CudaRelease]) -> str:
     """The newest CUDA release whose own driver is of this branch or an older one."""
     own = [release for release in releases if int(release.matched.split(".")[0]) <= number]
-    return max(own, key=lambda release: [int(part) for part in release.version.split(".")]).version
+    return max(own, key=lambda release: parts(release.version)).version
 
 
 def _products(gpus: Mapping[str, Any], table: Sequence[tuple[str, str, str]]) -> Iterator[Product]:

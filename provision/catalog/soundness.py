@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from provision import content
+from provision.catalog.nvidia import parts
 from provision.catalog.nvidia_loader import PCI_TABLE, SWITCH
 from provision.errors import ProvisionError
 from provision.model import Refusal
@@ -125,7 +126,7 @@ def _of_cuda(releases: Any, known: Mapping[str, Any], systems: set[str]) -> Iter
         yield from _strangers((*path, "distributions"), entry["distributions"], systems)
         for name in set(entry["architectures"]) & set(known):
             last = known[name].get("last_cuda")
-            if last and _number(last) < _number(entry["version"]):
+            if last and parts(last) < parts(entry["version"]):
                 yield Fault((*path, "architectures"), f"names {name}, which ended with {last}", "leave it out")
         if int(entry["matched"].split(".")[0]) < entry["floor"]:
             yield Fault((*path, "floor"), f"is {entry['floor']}, above its own driver {entry['matched']}", "mend it")
@@ -142,10 +143,6 @@ def _twice(key: str, name: str, entries: Any) -> Iterator[Fault]:
     for index, entry in enumerate(entries):
         if entry[name] in [earlier[name] for earlier in entries[:index]]:
             yield Fault((key, index, name), f"is {entry[name]}, as in an earlier entry", "keep one of the two")
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
 
 
 def _strangers(path: tuple[str | int, ...], names: Iterable[str], known: Iterable[str]) -> Iterator[Fault]:

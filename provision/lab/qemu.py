@@ -22,8 +22,7 @@ from provision.lab.system import run
 PROGRAM = "qemu-system-x86_64"
 KVM = Path("/dev/kvm")
 CPUINFO = Path("/proc/cpuinfo")
-# The guest reaches the controller's loopback at this address, its resolver at the next; QEMU's user-mode network.
-GUEST, CONTROLLER, RESOLVER = "10.0.2.15", "10.0.2.2", "10.0.2.3"
+CONTROLLER = "10.0.2.2"  # where the guest reaches the controller's loopback in QEMU's user-mode network
 DISK_GIB = 20
 EMPTY_DISK_GIB = 64
 # QEMU cannot save a machine that has an NVMe disk or a shared folder: these are plugged into slots afterwards.

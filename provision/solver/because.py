@@ -93,7 +93,7 @@ def _worse_branch(box: Box, option: Option, others: Sequence[Option]) -> str:
 
 
 def _why_modules(box: Box, option: Option) -> tuple[str, str, tuple[str, ...]]:
-    flavours = [modules for modules in ("open", "proprietary") if modules != option.modules]
+    flavours = [modules for modules in driver.FLAVOURS if modules != option.modules]
     rejected = []
     for modules in flavours:
         undriven = [card for card in box.cards if not Way(option.branch, modules).drives(card)]

@@ -77,7 +77,3 @@ def by_architecture(cards: Iterable[Card]) -> Mapping[str, Sequence[Card]]:
 def kinds(cards: Iterable[Card]) -> str:
     """`Volta and Ada`, for what depends on the architecture alone."""
     return " and ".join(by_architecture(cards))
-
-
-def parts(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from provision import comparison
 from provision.catalog import Build, Catalog
-from provision.catalog.nvidia import Branch
+from provision.catalog.nvidia import Branch, parts
 from provision.comparison import either
 from provision.contradictions import Contradiction
 from provision.model import Card
-from provision.solver.box import Box, Decision, parts, say
+from provision.solver.box import Box, Decision, say
 
 BACKENDS = {"torch": "python_ml_torch_backend", "tensorflow": "python_ml_tensorflow_backend"}
 PYTHON = "python_ml_python"

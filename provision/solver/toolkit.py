@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from provision.catalog.nvidia import Branch, CudaRelease
+from provision.catalog.nvidia import Branch, CudaRelease, parts
 from provision.comparison import either
 from provision.contradictions import Contradiction
-from provision.solver.box import VERSION, Box, Decision, kinds, parts, say
+from provision.solver.box import VERSION, Box, Decision, kinds, say
 
 VERSIONS = "cuda_versions"
 

@@ -16,7 +16,7 @@ import pytest
 
 from provision import lab
 from provision.content import playbooks_dir, roles_dir
-from tests.conftest import lab_state
+from tests.conftest import lab_state, up_or_skip
 
 if TYPE_CHECKING:
     from tests.integration.driver_host import GpuBox
@@ -126,13 +126,13 @@ class Target:
 
 @pytest.fixture(scope="session")
 def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Target]:
-    """Makes targets; the lab's own fixture takes down what is left."""
+    """Makes targets, or skips; the lab's own fixture takes down what is left."""
     home = tmp_path_factory.mktemp("provision-state")
 
     def make(name: str, image: str = "debian-12") -> Target:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_STATE_HOME", str(LAB_STATE))
-            return Target(lab.up(name, image), home)
+            return Target(up_or_skip(name, image), home)
 
     return make
 

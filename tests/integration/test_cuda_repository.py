@@ -114,9 +114,10 @@ def test_what_an_older_set_up_left_is_removed_and_named(ground: CudaHost) -> Non
     retired, kept = SigningKey("retired"), SigningKey("kept")
     address = ground.sh(f"sed -n 's/^URIs: //p' {SOURCE}").strip()
     script = f"""
+        set -e
         cat > /root/retired.asc <<'END'\n{retired.public}END
         cat > /root/kept.asc <<'END'\n{kept.public}END
-        command -v gpg >/dev/null || apt-get -qy install gpg >/dev/null
+        command -v gpg >/dev/null || {{ apt-get -qq update; apt-get -qy install gpg; }} >/dev/null
         cp /root/retired.asc /etc/apt/trusted.gpg.d/cuda.asc
         cat /root/kept.asc /root/retired.asc | gpg --dearmor > /etc/apt/trusted.gpg
         gpg --dearmor < /root/kept.asc > /root/kept.gpg
@@ -129,8 +130,6 @@ def test_what_an_older_set_up_left_is_removed_and_named(ground: CudaHost) -> Non
     assert "Conflicting values set for option Signed-By" in ground.update()
     overridden = {"__cuda_repository_retired_keys": [retired.fingerprint]}
     outcome = ground.repository("-v", **overridden)
-    retired.remove()
-    kept.remove()
     assert outcome.changed == [KNOW], outcome.output
     for path in ("trusted.gpg.d/cuda.asc", "trusted.gpg", "sources.list.d/somebody.list", "sources.list.d/nv.list",
                  "sources.list.d/somebody.sources", "preferences.d/cuda-repository-pin-600"):  # fmt: skip

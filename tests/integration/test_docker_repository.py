@@ -73,7 +73,6 @@ def ground(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathF
     target = new_target("docker-ce", "ubuntu-22.04-standin")
     with Server(folder / "web") as server:
         yield Ground(target, folder, repository, server.url_for(target.host.address))
-    key.remove()
 
 
 def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(ground: Ground) -> None:
@@ -86,11 +85,9 @@ def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(ground
 
 
 def test_a_bad_signature_is_refused_and_the_source_withdrawn(ground: Ground) -> None:
-    stranger = SigningKey("stranger")
-    ground.repository.publish(signer=stranger)
+    ground.repository.publish(signer=SigningKey("stranger"))
     outcome = ground.apply()
     ground.repository.publish()
-    stranger.remove()
     assert outcome.code == 2
     assert f"Docker was not installed from {ground.url}/ubuntu: " in outcome.output
     assert "is not signed" in outcome.output

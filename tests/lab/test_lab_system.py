@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from provision.errors import ProvisionError
 from provision.lab import holder, paths, podman, system
+from tests.conftest import ROOT
 
 
 def test_missing_tools_are_named_with_the_command_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +25,30 @@ def test_missing_tools_are_named_with_the_command_that_installs_them(monkeypatch
     assert str(caught.value) == "this machine lacks podman, ssh, ssh-keygen, nft, which lab targets need"
     hint = "run: sudo apt-get install -y --no-install-recommends nftables openssh-client podman"
     assert caught.value.refusals[0].hint == hint
+
+
+VM_TESTS = """
+import pytest
+from tests.conftest import up_or_skip
+
+@pytest.fixture(scope="module")
+def machine():
+    return up_or_skip("box", "vm-debian-12")
+
+def test_one(machine): pass
+def test_two(machine): pass
+"""
+
+
+def test_a_machine_without_qemu_skips_what_needs_it_and_says_how_much(tmp_path: Path) -> None:
+    (tmp_path / "test_vm.py").write_text(VM_TESTS)
+    words = ["-p", "tests.conftest", "-c", os.devnull, "--rootdir", str(tmp_path), str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=ROOT, env={**os.environ, "PATH": "/nowhere"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "\nSKIPPED 2 tests that need a throwaway target: this machine lacks qemu-system-x86_64, " in done.stdout
+    assert "= 2 skipped in " in done.stdout
 
 
 def test_an_ordinary_user_on_cgroup_v1_is_told_to_be_root(monkeypatch: pytest.MonkeyPatch) -> None:

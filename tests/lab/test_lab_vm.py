@@ -14,7 +14,7 @@ import pytest
 from provision import lab
 from provision.errors import ProvisionError
 from provision.lab import holder, mirrors, paths, record, vm, vm_images
-from tests.conftest import lab_state
+from tests.conftest import lab_state, up_or_skip
 from tests.integration.conftest import Answer, provision
 from tests.standins.apt_repository import Server
 
@@ -26,13 +26,11 @@ BOOT_SECONDS = 600  # 20 on an idle machine
 @pytest.fixture(scope="module")
 def machine(test_lab: None) -> Iterator[lab.LabHost]:
     """One machine for the tests of this file, in the order in which they stand."""
-    if faults := lab.lacking():
-        pytest.skip(f"{faults[0]} ({faults[0].hint})")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(OWN_STATE))
         lab.down(every=True)
         try:
-            yield lab.up("box", IMAGE)
+            yield up_or_skip("box", IMAGE)
         finally:
             lab.down(every=True)
 

@@ -25,6 +25,7 @@ import tarfile
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -98,7 +99,13 @@ class SigningKey:
 
     def __init__(self, name: str = "stand-in") -> None:
         self.home = Path(tempfile.mkdtemp(prefix="key-"))
-        self.home.chmod(0o700)
+        # An agent that gpg starts by itself outlives a run that is killed. One with a command to serve ends soon after
+        # it, and this command ends with the pipe that this process holds.
+        serve = ["gpg-agent", "--homedir", str(self.home), "--quiet", "--daemon", "--", "sh", "-c", "echo ready; cat"]
+        agent = subprocess.Popen(serve, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        weakref.finalize(self, _end, agent, self.home)
+        assert agent.stdout is not None
+        assert agent.stdout.readline(), "gpg-agent does not start"
         self._gpg("--quick-generate-key", f"{name} <nobody@example.invalid>", "ed25519", "sign", "never")
         rows = self._gpg("--with-colons", "--list-keys").splitlines()
         self.fingerprint = next(row.split(":")[9] for row in rows if row.startswith("fpr:"))
@@ -112,14 +119,15 @@ class SigningKey:
         """Write `path` with its signature around it, as InRelease is."""
         self._gpg("--local-user", self.fingerprint, "--output", str(signed), "--clearsign", str(path))
 
-    def remove(self) -> None:
-        """End the key's agent and delete its home."""
-        subprocess.run(["gpgconf", "--homedir", str(self.home), "--kill", "all"], check=False, timeout=LIMIT_SECONDS)
-        shutil.rmtree(self.home, ignore_errors=True)
-
     def _gpg(self, *words: str) -> str:
         options = ["--homedir", str(self.home), "--batch", "--yes", "--pinentry-mode", "loopback", "--passphrase", ""]
         return _run("gpg", *options, *words)
+
+
+def _end(agent: subprocess.Popen[bytes], home: Path) -> None:
+    """End an agent's command and take its home, whose sockets the agent may be removing at this moment."""
+    agent.communicate(timeout=LIMIT_SECONDS)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @dataclass

@@ -77,8 +77,6 @@ class Archives:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.server.__exit__(kind, error, trace)
-        for key in self.keys.values():
-            key.remove()
 
 
 def main() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import os
 from collections.abc import Callable
@@ -11,18 +9,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import ansible.module_utils
 import pytest
 
-from provision.content import playbooks_dir, roles_dir
+from provision.content import load, roles_dir
 
 ROLE = roles_dir() / "nvidia_driver"
-for folder in (ROLE / "module_utils", playbooks_dir() / "module_utils"):
-    if str(folder) not in ansible.module_utils.__path__:
-        ansible.module_utils.__path__.append(str(folder))
-
 apt, host, moves, names, plan, state = (
-    importlib.import_module(f"ansible.module_utils.nvidia_driver_{part}")
+    load(ROLE / "module_utils" / f"nvidia_driver_{part}.py")
     for part in ("apt", "host", "moves", "names", "plan", "state")
 )
 
@@ -32,12 +25,7 @@ RELEASE = os.uname().release
 
 def library(name: str) -> ModuleType:
     """A module of the role."""
-    spec = importlib.util.spec_from_file_location(name, ROLE / "library" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(ROLE / "library" / f"{name}.py")
 
 
 class Ended(Exception):

@@ -1,33 +1,15 @@
-"""What rivals a third party's repository; what a toolkit is made of, and what a driver's package is."""
+"""What rivals a third party's repository, and what a toolkit is made of."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
-import ansible.module_utils
 import pytest
 
-from provision.content import playbooks_dir, roles_dir
+from provision.content import load, playbooks_dir, roles_dir
 
-# Where Ansible puts the project's own, beside its own.
-ansible.module_utils.__path__.append(str(playbooks_dir() / "module_utils"))
-apt = importlib.import_module("ansible.module_utils.provision_apt")
-
-
-def module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
-cuda = module(roles_dir() / "cuda" / "library" / "cuda_look.py")
-toolkit = module(roles_dir() / "nvidia_container_toolkit" / "library" / "nvidia_container_toolkit_look.py")
+apt = load(playbooks_dir() / "module_utils" / "provision_apt.py")
+cuda = load(roles_dir() / "cuda" / "library" / "cuda_look.py")
 
 OWN = "https://apt.example.com/repos/ubuntu2204/x86_64"
 ONE_LINE = f"""\
@@ -99,21 +81,6 @@ def test_files_wholly_about_an_archive_go_and_mixed_ones_are_named(
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "driver"),
-    [
-        ("cuda-drivers", True), ("cuda-drivers-580", True), ("nvidia-open", True), ("nvidia-driver-580-open", True),
-        ("nvidia-persistenced", True), ("libnvidia-compute-580", True), ("libnvidia-ml1", True), ("libcuda1", True),
-        ("libcudadebugger1", True), ("linux-modules-nvidia-580-open-generic", True), ("firmware-nvidia-gsp", True),
-        ("nvidia-cuda-dev", False), ("nvidia-container-toolkit", False), ("libnvidia-container1", False),
-        ("cuda-toolkit-13-0", False), ("cuda-driver-dev-13-0", False), ("libcudnn9-cuda-13", False),
-        ("cuda-compat-13-0", False), ("gcc", False),
-    ],
-)  # fmt: skip
-def test_a_driver_s_package_is_known_by_its_name(name: str, driver: bool) -> None:
-    assert bool(cuda.DRIVER.fullmatch(name)) is driver
-
-
 def test_a_toolkit_is_what_it_needs_of_nvidia_s_and_nothing_of_the_distribution_s() -> None:
     have = {
         "cuda-toolkit-13-0": ("13.0.2-1", ["cuda-nvcc-13-0", "nsight-compute-2025.3.1", "missing-13-0"]),
@@ -129,15 +96,3 @@ def test_a_toolkit_is_what_it_needs_of_nvidia_s_and_nothing_of_the_distribution_
         "nsight-compute-2025.3.1": "2025.3.1.4-1",
         "cuda-toolkit-config-common": "13.0.96-1",
     }
-
-
-def test_packages_of_one_version_share_a_record() -> None:
-    assert cuda.preferences({"b": "1-1", "a": "1-1", "c": "2-1"}) == (
-        "Package: a b\nPin: version 1-1\nPin-Priority: 1001\n\nPackage: c\nPin: version 2-1\nPin-Priority: 1001\n"
-    )
-    assert cuda.preferences({}) == ""
-
-
-@pytest.mark.parametrize(("full", "found"), [("1.19.1-1", "1.19.1"), ("1:1.20.0~rc.1-1", "1.20.0~rc.1"), ("", "")])
-def test_the_upstream_part_of_a_version(full: str, found: str) -> None:
-    assert toolkit.upstream(full) == found

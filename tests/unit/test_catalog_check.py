@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import shutil
 from datetime import date
@@ -117,13 +116,7 @@ PCI_IDS = """\
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "tools" / "catalog_gpus.py"
-    spec = importlib.util.spec_from_file_location("catalog_gpus", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return content.load(Path(__file__).resolve().parents[2] / "tools" / "catalog_gpus.py")
 
 
 def test_the_generator_takes_the_gpus_and_switches_of_known_chips(generator: ModuleType) -> None:

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from provision.content import playbooks_dir, roles_dir
+from provision.content import load, playbooks_dir, roles_dir
 from tests.standins.apt_repository import SigningKey
 
-
-def part(name: str, folder: str = "module_utils", parent: Path | None = None) -> ModuleType:
-    """A file of the role or of `parent`; Ansible imports those of module_utils under another name."""
-    path = (parent or roles_dir() / "docker") / folder / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-config, host = part("docker_config"), part("docker_host")
-openpgp = part("provision_openpgp", parent=playbooks_dir())
+ROLE = roles_dir() / "docker"
+config, host = (load(ROLE / "module_utils" / f"docker_{part}.py") for part in ("config", "host"))
+openpgp = load(playbooks_dir() / "module_utils" / "provision_openpgp.py")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +125,7 @@ def test_the_proof_expects_what_the_role_writes(driver: str, options: dict[str, 
         "docker_log_options": {"max-size": "10m", "max-file": 3},
         "docker_daemon_options": options,
     }
-    assert part("test_docker", "verify").declared(settings) == {"live-restore": True, **wanted}
+    assert load(ROLE / "verify" / "test_docker.py").declared(settings) == {"live-restore": True, **wanted}
 
 
 def test_the_daemon_s_command_line_is_read_as_systemd_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,18 +145,14 @@ def test_the_daemon_s_command_line_is_read_as_systemd_reads_it(tmp_path: Path, m
     assert words[-1][1] == str(defaults)
 
 
-def test_fingerprints_agree_with_gpg(tmp_path: Path) -> None:
+def test_fingerprints_agree_with_gpg() -> None:
     one, two = SigningKey("one"), SigningKey("two")
-    try:
-        armored = one.public.encode()
-        binary = subprocess.run(["gpg", "--dearmor"], input=armored, capture_output=True, check=True, timeout=30).stdout
-        assert openpgp.primary_fingerprints(armored) == openpgp.primary_fingerprints(binary) == [one.fingerprint]
-        both = openpgp.primary_fingerprints(armored + two.public.encode())
-        assert both == [one.fingerprint, two.fingerprint]
-        assert openpgp.without(binary + openpgp.dearmor(two.public.encode()), {two.fingerprint}) == binary
-    finally:
-        one.remove()
-        two.remove()
+    armored = one.public.encode()
+    binary = subprocess.run(["gpg", "--dearmor"], input=armored, capture_output=True, check=True, timeout=30).stdout
+    assert openpgp.primary_fingerprints(armored) == openpgp.primary_fingerprints(binary) == [one.fingerprint]
+    both = openpgp.primary_fingerprints(armored + two.public.encode())
+    assert both == [one.fingerprint, two.fingerprint]
+    assert openpgp.without(binary + openpgp.dearmor(two.public.encode()), {two.fingerprint}) == binary
 
 
 @pytest.mark.parametrize(

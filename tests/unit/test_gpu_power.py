@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from provision.content import roles_dir
+from provision.content import load, roles_dir
 from provision.contradictions import of_settings
 from provision.nvidia_smi import SmiGpu, parse
 from provision.settings import load_registry
@@ -86,12 +85,7 @@ def box(tmp_path: Path) -> Box:
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_power_program", PROGRAM)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(PROGRAM)
 
 
 def test_a_cap_is_set_once_and_again_after_a_boot(box: Box) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -208,18 +209,31 @@ def offering(box: Box, version: str) -> dict[str, str]:
     return packages
 
 
-def test_an_installation_goes_by_one_transaction_and_ends_locked(box: Box) -> None:
-    packages = offering(box, "535.261.03-1")
+def transaction(
+    box: Box,
+    packages: dict[str, str],
+    at: Callable[[], None] = lambda: None,
+    answer: tuple[int, str, str] = (0, "", ""),
+) -> None:
+    """apt installs the packages and answers; `at` is called in the moment before."""
 
     def install(words: list[str]) -> tuple[int, str, str]:
-        if "--no-download" in words:
-            assert box.journal()["stage"] == "installing", "a run that dies here must be found by the next"
-            box.installed(packages, held=False)
-        return 0, "", ""
+        if "--no-download" not in words:
+            return 0, "", ""
+        at()
+        box.installed(packages, held=False)
+        return answer
 
     box.answers["apt-get install"] = install
+
+
+def test_an_installation_goes_by_one_transaction_and_ends_locked(box: Box) -> None:
+    packages = offering(box, "535.261.03-1")
+    stages: list[str] = []
+    transaction(box, packages, lambda: stages.append(box.journal()["stage"]))
     ended = run()
     assert not ended.failed, ended
+    assert stages == ["installing"], "a run that dies in the transaction must be found by the next"
     assert ended.result["closure"]["packages"] == packages
     assert ended.result["closure"]["kernels"] == [KERNEL]
     assert len([line for line in box.ran("apt-get install") if "--no-download" in line]) == 1
@@ -250,15 +264,7 @@ def test_an_installation_that_fails_is_taken_back_and_its_build_log_kept(
 
 def test_a_first_installation_that_fails_leaves_no_driver_and_a_working_apt(box: Box) -> None:
     packages = offering(box, "535.261.03-1")
-    fails = (100, "", "E: Sub-process /usr/bin/dpkg returned an error code (1)\n")
-
-    def install(words: list[str]) -> tuple[int, str, str]:
-        if "--no-download" in words:
-            box.installed(packages, held=False)
-            return fails
-        return 0, "", ""
-
-    box.answers["apt-get install"] = install
+    transaction(box, packages, answer=(100, "", "E: Sub-process /usr/bin/dpkg returned an error code (1)\n"))
     ended = run()
     assert ended.failed
     assert "It was removed again: there was no driver before it" in str(ended)
@@ -276,16 +282,11 @@ def test_a_run_that_died_in_the_middle_is_continued_and_its_way_back_kept(box: B
     wished = plan.Planner(apt.Apt(box), WISH, ROUTES["debian"], "").plan().closure
     state.note(stage="installing", to=wished["id"], previous=known["id"], boot_id="first")
     box.asked.clear()
-
-    def install(words: list[str]) -> tuple[int, str, str]:
-        if "--no-download" in words:
-            assert box.ran("dpkg --set-selections"), "apt refuses to work until dpkg has written down what it did"
-            box.installed(packages, held=False)
-        return 0, "", ""
-
-    box.answers["apt-get install"] = install
+    finished: list[bool] = []
+    transaction(box, packages, lambda: finished.append(bool(box.ran("dpkg --set-selections"))))
     ended = run()
     assert not ended.failed, ended
+    assert finished == [True], "apt refuses to work until dpkg has written down what it did"
     assert f"an earlier run ended in the middle of the move to {wished['id']}" in str(ended)
     assert (box.journal()["stage"], box.journal()["previous"]) == ("installed", known["id"])
     assert sorted(path.name for path in (box.root / "state" / "cache").iterdir()) == sorted([known["id"], wished["id"]])

@@ -15,10 +15,9 @@ MODULE = Path(__file__).parents[2] / "playbooks" / "library" / "provision_packag
 
 # Runs the module on folders of the test instead of the machine's.
 DRIVER = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("module", {module!r})
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
+import pathlib
+from provision.content import load
+module = load(pathlib.Path({module!r}))
 module.LISTS, module.STAMP = {root!r} + "/lists", {root!r} + "/state/stamp"
 module.FRONTEND_LOCK, module.UPDATES = {root!r} + "/lock", {root!r} + "/updates"
 module.time.sleep = lambda seconds: None

@@ -12,10 +12,9 @@ import pytest
 
 MODULE = Path(__file__).parents[2] / "playbooks" / "library" / "provision_trust.py"
 DRIVER = """
-import importlib.util
-spec = importlib.util.spec_from_file_location("module", {module!r})
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
+import pathlib
+from provision.content import load
+module = load(pathlib.Path({module!r}))
 root = {root!r}
 module.LINKS, module.STORE, module.LOCAL = root + "/certs", root + "/certs/ca-certificates.crt", root + "/local"
 module.SHIPPED, module.SELECTED, module.TOOL = root + "/shipped", root + "/selected", root + "/tool"

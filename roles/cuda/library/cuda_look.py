@@ -54,6 +54,10 @@ record:
   description: The declared versions as JSON, for the next run to know what was this role's.
   type: str
   returned: always
+recorded:
+  description: Whether an earlier run has left such a record.
+  type: bool
+  returned: always
 """
 
 import json
@@ -62,6 +66,8 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.provision_apt import candidates, offered, text_of
+from ansible.module_utils.provision_names import in_family, preferences
+from ansible.module_utils.provision_quiet import QUIET
 
 RECORD = "/var/lib/provision/cuda/versions.json"
 TOOLS = {"minimal": ("cuda-minimal-build", "cuda-libraries-dev"), "full": ("cuda-toolkit",)}
@@ -69,11 +75,6 @@ CUDNN = ("libcudnn9-cuda-%s", "libcudnn9-dev-cuda-%s")
 NCCL = ("libnccl2", "libnccl-dev")
 # NVIDIA's names: those of one release carry it at their end, the others are few.
 OURS = re.compile(r".*-\d+-\d+$|(cuda|nsight|gds)-.*|(lib)?cudnn\d.*|libnccl.*")
-DRIVER = re.compile(
-    r"cuda-drivers.*|nvidia-(?!cuda-|container-).*|libnvidia-(?!container|ml-dev).*|libcuda(1|debugger1).*"
-    r"|xserver-xorg-video-nvidia.*|firmware-nvidia-.*|linux-(modules|objects|signatures)-nvidia-.*"
-)
-WORDS = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
 
 
 def dashed(version):
@@ -166,12 +167,12 @@ def refuse_unknown(module, names, have):
 
 def culprit(module, driver, new):
     """Which of the new packages asks for the driver's package."""
-    told = module.run_command(["apt-cache", "depends", "--important", *new], environ_update=WORDS)[1]
+    told = module.run_command(["apt-cache", "depends", "--important", *new], environ_update=QUIET)[1]
     asking = ""
     for line in told.splitlines():
         if not line.startswith(" "):
             asking = line.strip()
-        elif line.strip(" |").split(": ")[-1].strip("<>") == driver and not DRIVER.match(asking):
+        elif line.strip(" |").split(": ")[-1].strip("<>") == driver and not in_family(asking):
             return asking
     return "one of %s" % " ".join(new)
 
@@ -179,14 +180,14 @@ def culprit(module, driver, new):
 def simulated(module, names):
     """Names and versions of what apt would install; refused where a driver is among it."""
     argv = ["apt-get", "--simulate", "--quiet", "--no-install-recommends", "--allow-downgrades", "install", *names]
-    code, out, err = module.run_command(argv, environ_update=WORDS)
+    code, out, err = module.run_command(argv, environ_update=QUIET)
     if code != 0:
         told = [line.strip() for line in (out + err).splitlines() if "Depends:" in line or line.startswith("E:")]
         module.fail_json(
             msg="apt cannot install %s: %s. See why: sudo %s" % (" ".join(names), " ".join(told), " ".join(argv))
         )
     new = dict(re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", out, re.MULTILINE))
-    drivers = [name for name in new if DRIVER.match(name)]
+    drivers = [name for name in new if in_family(name)]
     if drivers:
         others = [name for name in new if name not in drivers]
         module.fail_json(
@@ -194,18 +195,6 @@ def simulated(module, names):
             "nvidia_driver's: see why: sudo %s" % (culprit(module, drivers[0], others), drivers[0], " ".join(argv))
         )
     return {name: version for name, version in new.items() if OURS.match(name)}
-
-
-def preferences(held):
-    """Each version with its packages; 1001 brings back what somebody moved, downgrades included."""
-    by_version = {}
-    for name in sorted(held):
-        by_version.setdefault(held[name], []).append(name)
-    records = [
-        "Package: %s\nPin: version %s\nPin-Priority: 1001\n" % (" ".join(names), version)
-        for version, names in sorted(by_version.items())
-    ]
-    return "\n".join(records)
 
 
 def main():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import yaml
 from testinfra.host import Host
 
-from provision.content import playbooks_dir
+from provision.content import load, playbooks_dir
 from provision.model import HostPlan
 
 SOURCE = "/etc/apt/sources.list.d/cuda-repository.sources"
@@ -21,14 +20,9 @@ DRIVERS = ("cuda-drivers", "nvidia-open")
 
 def fingerprints(data: bytes) -> list[str]:
     """By the project's own reader of keys, since a host need not have gpg; none of what is no file of keys."""
-    path = playbooks_dir() / "module_utils" / "provision_openpgp.py"
-    spec = importlib.util.spec_from_file_location("provision_openpgp", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    openpgp = load(playbooks_dir() / "module_utils" / "provision_openpgp.py")
     try:
-        return list(module.primary_fingerprints(data))
+        return list(openpgp.primary_fingerprints(data))
     except ValueError:
         return []
 

@@ -66,6 +66,38 @@ fresh:
   description: Whether the route's engine is not installed yet.
   type: bool
   returned: always
+active:
+  description: Whether the daemon runs.
+  type: bool
+  returned: always
+packages:
+  description: What shall be installed, in the words of M(provision_packages).
+  type: list
+  returned: always
+rivals:
+  description: Installed packages of the other route, which go when the engine comes.
+  type: list
+  returned: always
+repository:
+  description: Docker's repository as C(key), C(architecture) and C(absent), the files to remove.
+  type: dict
+  returned: always
+members:
+  description: The users whom an earlier run brought into the group C(docker).
+  type: list
+  returned: always
+daemon_json:
+  description: What daemon.json shall say; C(daemon_json_mode) is its mode.
+  type: str
+  returned: always
+daemon_json_found:
+  description: What stood there before this role first wrote; empty where nothing did, or an earlier run kept it.
+  type: str
+  returned: always
+owned_json:
+  description: The record of which of its keys are this role's.
+  type: str
+  returned: always
 """
 
 import glob

@@ -1,12 +1,11 @@
 """Docker runs containers as declared. The image is made on the host itself: no registry is asked."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
-from provision.content import playbooks_dir
+from provision.content import load, playbooks_dir
 
 KEYRING = "/etc/apt/keyrings/docker.asc"
 SOURCES = "/etc/apt/sources.list.d/docker.sources"
@@ -46,7 +45,7 @@ def declared(settings):
         wanted["log-opts"] = settings["docker_log_options"]
     wanted["live-restore"] = settings["docker_live_restore"]
     wanted |= NVIDIA if settings["docker_nvidia"] else {}
-    config = role_part("docker_config")
+    config = load(Path(__file__).parents[1] / "module_utils" / "docker_config.py")
     return config.with_texts(config.overlay(wanted, settings["docker_daemon_options"]))
 
 
@@ -57,21 +56,9 @@ def within(part, whole):
     return part == whole
 
 
-def role_part(name):
-    return part(Path(__file__).parents[1], name)
-
-
-def part(parent, name):
-    """A file of the role's module_utils, or of the playbooks'."""
-    spec = importlib.util.spec_from_file_location(name, parent / "module_utils" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def fingerprints(text):
     """By the project's own reader of keys, since a host need not have gpg."""
-    return part(playbooks_dir(), "provision_openpgp").primary_fingerprints(text.encode())
+    return load(playbooks_dir() / "module_utils" / "provision_openpgp.py").primary_fingerprints(text.encode())
 
 
 @pytest.fixture(scope="module")

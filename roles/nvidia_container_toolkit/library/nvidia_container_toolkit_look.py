@@ -30,6 +30,10 @@ packages:
   description: What shall be installed, in the words of M(provision_packages).
   type: list
   returned: always
+names:
+  description: The same without their version.
+  type: list
+  returned: always
 fresh:
   description: Whether the toolkit is not installed yet.
   type: bool
@@ -44,14 +48,11 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.provision_apt import candidates, installed, offered
+from ansible.module_utils.provision_names import upstream
 
 TOOLKIT = "nvidia-container-toolkit"
 PACKAGES = (TOOLKIT, "nvidia-container-toolkit-base", "libnvidia-container-tools", "libnvidia-container1")
 REFRESHES = (1, 18)  # the first version with nvidia-cdi-refresh units
-
-
-def upstream(version):
-    return version.split(":")[-1].rpartition("-")[0] or version
 
 
 def chosen(module, held):

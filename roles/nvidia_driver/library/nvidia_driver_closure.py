@@ -74,31 +74,28 @@ class Mover:
         self.locked, self.journal = state.current(), state.journal()
         self.before = self.apt.installed()
         self.why = why_move(self.wish, self.upgrade, self.before)
+        self.stage = self.journal.get("stage")
+        self.interrupted = self.stage == "installing"
 
     def run(self):
         failed = self.journal.get("failed") or {}
         gone_back = self.locked and self.locked["wish"] != self.wish == failed.get("wish")
-        if self.journal.get("stage") == "awaiting-reboot" and gone_back and not self.upgrade:
+        if self.stage == "awaiting-reboot" and gone_back and not self.upgrade:
             self.leave(
                 "%s did not work here (%s), and %s waits for its reboot"
                 % (failed["id"], failed["saw"], self.locked["id"])
             )
         if not self.why:
             self.hold_on("the driver is locked at %s" % self.locked["id"])
-        if (
-            self.locked
-            and self.locked["wish"] == self.wish
-            and not self.upgrade
-            and self.journal.get("stage") != "installing"
-        ):
+        if self.locked and self.locked["wish"] == self.wish and not self.upgrade and not self.interrupted:
             self.mend()
         if self.module.check_mode and not self.locked:
             # The lists may lack the archive that an earlier task would have added.
             self.leave("the driver would be installed: %s" % self.why, changed=True)
-        if self.journal.get("stage") == "installing" and not self.module.check_mode:
+        if self.interrupted and not self.module.check_mode:
             self.apt.finish()
         plan = self.plan()
-        if self.locked and plan.closure["id"] == self.locked["id"] and self.journal.get("stage") != "installing":
+        if self.locked and plan.closure["id"] == self.locked["id"] and not self.interrupted:
             self.hold_on("the driver is locked at %s, and nothing newer is offered" % self.locked["id"])
         if failed.get("id") == plan.closure["id"] and not self.upgrade:
             self.module.fail_json(
@@ -144,7 +141,7 @@ class Mover:
 
     def last_good(self):
         """The closure to return to: what is locked now where it was found good, else what was good before it."""
-        if self.journal.get("stage") in state.SETTLED and self.locked:
+        if self.stage in state.SETTLED and self.locked:
             return self.locked["id"]
         return self.journal.get("previous")
 

@@ -27,12 +27,17 @@ options:
     description: Whether the firmware knows the key that DKMS signs with.
     type: bool
     default: false
+  own_source:
+    description: The role's own source file, whose components do not count.
+    type: path
+    required: true
 """
 
 EXAMPLES = r"""
 - name: Look at the driver on the host
   nvidia_driver_look:
     wish: {source: debian, branch: "535", version: "", modules: proprietary, display: false, fabric_manager: false}
+    own_source: /etc/apt/sources.list.d/provision-nvidia-driver.sources
 """
 
 RETURN = r"""
@@ -52,6 +57,30 @@ leftovers:
   description: Files to remove.
   type: list
   returned: always
+components:
+  description: The components that apt's sources offer of this release.
+  type: list
+  returned: always
+container:
+  description: The kind of container the host is; empty where it is none.
+  type: str
+  returned: always
+rivals:
+  description: Kernel drivers that hold the card instead of NVIDIA's.
+  type: list
+  returned: always
+initramfs:
+  description: Whether the host makes an initramfs.
+  type: bool
+  returned: always
+settle:
+  description: Whether a reboot that was awaited has happened and is to be judged.
+  type: bool
+  returned: always
+installing:
+  description: Whether an earlier run ended in the middle of a move.
+  type: bool
+  returned: always
 """
 
 import glob
@@ -63,12 +92,12 @@ from ansible.module_utils import nvidia_driver_state as state
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.nvidia_driver_apt import Apt
 from ansible.module_utils.nvidia_driver_moves import why_move
+from ansible.module_utils.provision_apt import source_files, stanzas
 from ansible.module_utils.provision_openpgp import primary_fingerprints
 
 # NVIDIA withdrew this key in April 2022; its successor signs the same repositories.
 RETIRED = "AE09FE4BBD223A84B2CCFCE3F60F4B3D7FA2AF80"
 OS_RELEASE = "/etc/os-release"
-OURS = "/etc/apt/sources.list.d/provision-nvidia-driver.sources"
 
 
 def retired_keys():
@@ -85,7 +114,7 @@ def retired_keys():
     return alone, shared
 
 
-def refusals(module, wish, kind):
+def refusals(module, kind):
     """What nothing may be built upon, each with what to do about it."""
     found = []
     if os.path.exists(host.RUNFILE):
@@ -103,7 +132,7 @@ def refusals(module, wish, kind):
                     "no package owns these driver %s, and programs would load them instead of the packaged ones: %s. "
                     "Find out who put them there, then move them away" % (what, " ".join(paths))
                 )
-    if not kind and host.secure_boot() and wish["dkms"] and not wish["mok_enrolled"]:
+    if not kind and host.secure_boot() and module.params["dkms"] and not module.params["mok_enrolled"]:
         found.append(
             "Secure Boot is on and DKMS signs with a key that the firmware does not know: the modules would not load. "
             "Enroll it at the console (sudo mokutil --import /var/lib/dkms/mok.pub, reboot, confirm), then set "
@@ -112,7 +141,7 @@ def refusals(module, wish, kind):
     _, _, err = module.run_command(["apt-get", "indextargets"], environ_update={"LC_ALL": "C"})
     for conflict in re.findall(r"E: (Conflicting values set for option Signed-By regarding source .*)", err):
         address = re.search(r"regarding source (\S+)", conflict).group(1)
-        files = [path for path in sources() if address.rstrip("/") in host.read(path)]
+        files = [path for path in source_files() if address.rstrip("/") in host.read(path)]
         found.append(
             "apt refuses all its sources: %s. These files name it: %s. Keep one and remove the others"
             % (conflict, " ".join(files) or "none that could be read")
@@ -120,29 +149,20 @@ def refusals(module, wish, kind):
     return found
 
 
-def sources():
-    return [
-        path
-        for path in ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*"))]
-        if os.path.isfile(path)
-    ]
-
-
-def components():
-    """The components that apt's sources offer of this release, those of our own file left out."""
+def components(own):
+    """The components that apt's sources offer of this release, those of the file `own` left out."""
     release = re.search(r"^VERSION_CODENAME=(\w+)", host.read(OS_RELEASE), re.MULTILINE)
     found = []
-    for path in sources():
-        if path == OURS:
+    for path in source_files():
+        text = host.read(path)
+        if path == own:
             continue
-        text = re.sub(r"^#.*\n", "", host.read(path) + "\n", flags=re.MULTILINE)
-        if path.endswith(".list"):
+        if path.endswith(".sources"):
+            for fields in stanzas(text):
+                if "deb" in fields.get("Types", "").split():
+                    found += [(suite, fields.get("Components", "")) for suite in fields.get("Suites", "").split()]
+        else:
             found += re.findall(r"^deb\s+(?:\[[^]]*\]\s+)?\S+\s+(\S+)\s+(.*)$", text, re.MULTILINE)
-        elif path.endswith(".sources"):
-            for stanza in re.split(r"\n\s*\n", text):
-                field = dict(re.findall(r"^([\w-]+):\s*(.*)$", stanza, re.MULTILINE))
-                if field.get("Enabled", "yes") == "yes" and "deb" in field.get("Types", "").split():
-                    found += [(suite, field.get("Components", "")) for suite in field.get("Suites", "").split()]
     return sorted({name for suite, names in found if release and suite == release.group(1) for name in names.split()})
 
 
@@ -153,29 +173,27 @@ def main():
             "dkms": {"type": "bool", "default": False},
             "mok_enrolled": {"type": "bool", "default": False},
             "upgrade": {"type": "bool", "default": False},
+            "own_source": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
     wish, kind, journal = module.params["wish"], host.container(module), state.journal()
-    apt = Apt(module)
-    table = apt.table()
-    installed = {name: row[2] for name, row in table.items() if row[1] == "installed"}
+    installed = {name: row[2] for name, row in Apt(module).table().items() if row[1] == "installed"}
     alone, shared = retired_keys()
+    for path in shared:
+        module.warn("%s holds NVIDIA's retired repository key %s among others: remove it from there" % (path, RETIRED))
     move = why_move(wish, module.params["upgrade"], installed)
-    awaiting = journal.get("stage") == "awaiting-reboot"
     module.exit_json(
         changed=False,
         msg="the driver moves: %s" % move if move else "the driver is locked at %s" % state.current()["id"],
         move=move,
-        refusals=refusals(module, module.params, kind),
+        refusals=refusals(module, kind),
         leftovers=alone,
-        shared_keyrings=shared,
-        components=components(),
+        components=components(module.params["own_source"]),
         container=kind,
         rivals=[] if kind else host.rivals(),
         initramfs=os.path.exists("/usr/sbin/update-initramfs"),
-        settle=awaiting and journal.get("boot_id") != state.boot_id(),
-        awaiting=awaiting,
+        settle=journal.get("stage") == "awaiting-reboot" and journal.get("boot_id") != state.boot_id(),
         installing=journal.get("stage") == "installing",
     )
 

@@ -9,21 +9,12 @@ import re
 import shutil
 import tempfile
 
-from ansible.module_utils.nvidia_driver_names import in_family
 from ansible.module_utils.nvidia_driver_state import PREFERENCES
+from ansible.module_utils.provision_quiet import KEEP_CONFIGURATION, NETWORK_PATIENCE, QUIET
 
-ENVIRONMENT = {
-    "LC_ALL": "C",
-    "DEBIAN_FRONTEND": "noninteractive",
-    "NEEDRESTART_SUSPEND": "1",
-    "APT_LISTCHANGES_FRONTEND": "none",
-    "UCF_FORCE_CONFFOLD": "1",
-}
 OPTIONS = [
     "--yes", "--quiet", "--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages",
-    "-o", "APT::Ignore-Hold=1",
-    "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
-    "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30", "-o", "Acquire::https::Timeout=30",
+    "-o", "APT::Ignore-Hold=1", "-o", "DPkg::Lock::Timeout=300", *KEEP_CONFIGURATION, *NETWORK_PATIENCE,
 ]  # fmt: skip
 STEP = re.compile(r"^(Inst|Remv) (\S+)(?: \[([^]]*)\])?(?: \((\S+) (.*?)\[(\w+)\]\))?")
 
@@ -53,7 +44,7 @@ class Apt:
         self.native = self._run("dpkg", "--print-architecture")[1].strip()
 
     def _run(self, *argv, **options):
-        return self.module.run_command(list(argv), environ_update=ENVIRONMENT, **options)
+        return self.module.run_command(list(argv), environ_update=QUIET, **options)
 
     def table(self):
         """All packages dpkg knows: name to (wanted, status, version)."""
@@ -180,7 +171,3 @@ def told(out, err):
         if re.match(r"E: |dpkg: error| ?\S+ : (Depends|Conflicts|Breaks|PreDepends)", line.strip())
     ]
     return " ".join(line.strip() for line in said or (err or out).strip().splitlines()[-5:])
-
-
-def driver_packages(installed):
-    return {name: version for name, version in installed.items() if in_family(name)}

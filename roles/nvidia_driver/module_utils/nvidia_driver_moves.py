@@ -7,7 +7,10 @@ import os
 from ansible.module_utils import nvidia_driver_host as host
 from ansible.module_utils import nvidia_driver_state as state
 from ansible.module_utils.nvidia_driver_apt import without_our_lock
-from ansible.module_utils.nvidia_driver_names import in_family, preferences, release_of, upgrade_blacklist
+from ansible.module_utils.nvidia_driver_names import release_of, upgrade_blacklist
+from ansible.module_utils.provision_names import in_family, preferences
+
+WRITTEN = "# Written by provision (role nvidia_driver): the driver moves as a whole or not at all.\n"
 
 
 def why_move(wish, upgrade, installed):
@@ -39,7 +42,7 @@ def lock(apt, closure, check=False):
     """Hold a closure's packages by preference, by dpkg and against unattended upgrades; returns what that changed."""
     changed = []
     for path, text in (
-        (state.PREFERENCES, preferences(closure["packages"])),
+        (state.PREFERENCES, WRITTEN + preferences(closure["packages"])),
         (state.BLACKLIST, upgrade_blacklist(closure["packages"])),
     ):
         if state.read_text(path) != text:

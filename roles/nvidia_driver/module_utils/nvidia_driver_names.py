@@ -1,24 +1,15 @@
-"""Package names and versions of NVIDIA's driver. Pure: text in, text out."""
+"""Parts of NVIDIA's driver and of the kernel by their package names. Pure: text in, text out."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
-# What moves with the driver, whoever packaged it.
-FAMILY = re.compile(
-    r"(nvidia-|libnvidia-|libcuda1$|libnvcuvid1$|libnvoptix1$|libnvsdm|libxnvctrl|libgl1-nvidia|lib(egl|gles|glx)-nvidia"
-    r"|cuda-drivers|xserver-xorg-video-nvidia|firmware-nvidia-|glx-alternative-nvidia|dkms$"
-    r"|linux-(modules|objects|signatures)-nvidia-)"
-)
-# Bears the name and moves by itself: containers, toolkits, tools.
-STRANGERS = re.compile(
-    r"(lib)?nvidia-(container|docker|cuda|cudnn|cg-|detect|fs-|gds|openjdk|primus|profiler|vaapi|visual-profiler"
-    r"|libopencl|opencl-dev|ml-dev|egl-wayland-dev)"
-)
+from ansible.module_utils.provision_names import in_family, upstream
+
 # The parts of the family that carry the driver's own version wherever they come from.
 STRICT = re.compile(
-    r"(libnvidia-(compute|cfg1|ml1|decode|encode|encode1|gl|ptxjitcompiler1|nvvm\d+)(-|$)|libcuda1$|libnvcuvid1$|nvidia-smi$"
+    r"(libnvidia-(compute|cfg1|ml1|decode|encode|encode1|gl|ptxjitcompiler1|nvvm\d+)(-|$)|libcuda1$|libcudadebugger1$|libnvcuvid1$|nvidia-smi$"
     r"|nvidia-utils|nvidia-compute-utils|nvidia-dkms|nvidia-kernel|nvidia-open-kernel|nvidia-headless|nvidia-fabricmanager"
     r"|nvidia-driver-(cuda|bin|libs)$)"
 )
@@ -28,18 +19,6 @@ WHOLE = re.compile(
     r"linux-(generic|virtual|lowlatency|aws|azure|gcp|oracle|kvm|nvidia|oem|cloud|amd64|arm64)(-[a-z0-9.]+)*$"
 )
 ABI = re.compile(r"(\d+\.\d+\.\d+(?:-\d+)?)(?:-(.+))?$")
-
-
-def upstream(version):
-    """NVIDIA's part of a package version: `1:580.95.05-0ubuntu1` is `580.95.05`."""
-    version = version.partition(":")[2] if ":" in version else version
-    return version.rpartition("-")[0] or version
-
-
-def in_family(name):
-    """Whether a package (`name` or `name:architecture`) belongs to the driver."""
-    name = name.partition(":")[0]
-    return bool(FAMILY.match(name)) and not STRANGERS.match(name)
 
 
 def mismatch(name, found, version):
@@ -83,20 +62,6 @@ def closure_id(version, packages):
     """A name for one exact set of packages."""
     lines = "".join("%s=%s\n" % pair for pair in sorted(packages.items()))
     return "%s-%s" % (version, hashlib.sha256(lines.encode()).hexdigest()[:10])
-
-
-def preferences(packages):
-    """apt's preferences: each package at its version, downgrades included, one record for all of a version."""
-    by_version = {}
-    for name, version in sorted(packages.items()):
-        by_version.setdefault(version, []).append(name)
-    records = [
-        "Package: %s\nPin: version %s\nPin-Priority: 1001\n" % (" ".join(names), version)
-        for version, names in sorted(by_version.items(), key=lambda item: item[1])
-    ]
-    return "# Written by provision (role nvidia_driver): the driver moves as a whole or not at all.\n" + "\n".join(
-        records
-    )
 
 
 def upgrade_blacklist(packages):

@@ -11,13 +11,12 @@ from ansible.module_utils.nvidia_driver_names import (
     closure_id,
     expand,
     flavour,
-    in_family,
     is_meta,
     kernel_part,
     mismatch,
     release_of,
-    upstream,
 )
+from ansible.module_utils.provision_names import in_family, upstream
 
 
 class Impossible(Exception):

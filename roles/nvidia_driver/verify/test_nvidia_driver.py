@@ -1,24 +1,14 @@
 """NVIDIA's driver: one closure of exact versions that nothing moves, and in force where a card is there to show it."""
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from provision import nvidia_smi
+from provision.content import load, playbooks_dir
 
 ROOT = "/var/lib/provision/nvidia_driver"
-
-
-def names():
-    """The role's own idea of which packages belong to a driver."""
-    path = Path(__file__).parents[1] / "module_utils" / "nvidia_driver_names.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def output(host, command):
@@ -65,7 +55,7 @@ def test_every_package_of_the_closure_is_installed_in_its_version(host, packages
 
 def test_no_driver_package_stands_beside_the_closure(host, packages):
     """Another branch or another route would bring a second set of libraries."""
-    family = names().in_family
+    family = load(playbooks_dir() / "module_utils" / "provision_names.py").in_family
     present = {name for name, (state,) in listing(host, "${db:Status-Status}") if state == "installed" and family(name)}
     assert present - set(packages) == set()
 
