@@ -115,7 +115,8 @@ def _host(outcome: HostOutcome) -> dict[str, Any]:
 
 def _without_place(event: Any) -> dict[str, Any]:
     """A task or check without run and host, which stand above it in the document."""
-    return {key: value for key, value in codec.to_data(event).items() if key not in ("run", "host")}
+    told = {key: value for key, value in codec.to_data(event).items() if key not in ("run", "host")}
+    return {**told, "started": _iso(event.started)}
 
 
 def _iso(moment: float) -> str | None:
