@@ -12,6 +12,7 @@ import pytest
 
 from provision import lab
 from provision.errors import ProvisionError
+from tests import headless
 
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "provision"
@@ -55,16 +56,24 @@ def why_no_lab() -> str | None:
     return None
 
 
+def why_no_browser() -> str | None:
+    """Why this machine cannot open a page, or None where it can."""
+    return None if headless.browser() else "there is no Chromium (tools/setup test installs it where apt has one)"
+
+
+NEEDS = {"lab": ("a throwaway target", why_no_lab), "browser": ("a browser", why_no_browser)}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    wanted = [item for item in items if item.get_closest_marker("lab")]
-    reason = why_no_lab() if wanted else None
-    if reason:
-        _skipped.append(reason)
-        for item in wanted:
-            item.add_marker(pytest.mark.skip(reason=reason))
+    for marker, (thing, why_not) in NEEDS.items():
+        wanted = [item for item in items if item.get_closest_marker(marker)]
+        reason = why_not() if wanted else None
+        if reason:
+            _skipped.append(f"SKIPPED {len(wanted)} tests that need {thing}: {reason}")
+            for item in wanted:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for reason in _skipped:
-        count = len(terminalreporter.stats.get("skipped", []))
-        terminalreporter.write_line(f"SKIPPED {count} tests that need a throwaway target: {reason}", red=True)
+    for told in _skipped:
+        terminalreporter.write_line(told, red=True)

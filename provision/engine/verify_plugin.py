@@ -97,12 +97,12 @@ class Reporter:
     def pytest_runtest_logstart(self) -> None:
         self._seen.clear()
 
-    def pytest_assertion_pass(self, expl: str) -> None:
-        """What a check found is its evidence also where it passed."""
-        lines = _short(expl).splitlines()
-        where = [line for line in lines[1:] if line.startswith(" +")]  # the rest compares what is the same
-        if lines:
-            self._seen["\n".join([lines[0], *where])] = None
+    def pytest_assertion_pass(self, orig: str, expl: str) -> None:
+        """What a check asserted and found is its evidence also where it passed."""
+        asserted = " ".join(orig.split())
+        lines = [line for line in _short(expl).splitlines() if line != asserted]
+        found = lines[:1] + [line for line in lines[1:] if line.startswith(" +")]  # the rest compares what is the same
+        self._seen["\n".join([f"assert {asserted}", *found])] = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._seconds = report.duration + (0 if report.when == "setup" else self._seconds)
