@@ -80,12 +80,14 @@ def _drawn(name: str, outcome: HostOutcome, told: Mapping[str, Any], report: Rep
     settings = plan["settings"] if plan else {}
     layout, curves = _rows(settings.get("storage_layout")), _rows(settings.get("cooling_curves"))
     disks = hardware["disks"] if hardware else []
+    checks = [{**check, "place": f"check{n}"} for n, check in enumerate(told["checks"], start=1)]
     return {
         "name": name,
         "tone": STATE_TONES[outcome.state],
         "counts": counts(outcome, report),
         "stack": _clean(plantext.stack(outcome.plan)) if outcome.plan else [],
-        "checks_by_role": _by_role(told["checks"]),
+        "checks": checks,
+        "checks_by_role": _by_role(checks),
         "layout": htmldisks.svg(f"{name}-disks", layout, disks) if layout else "",
         "curves": [
             {

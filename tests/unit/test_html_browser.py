@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from report_cases import CASES, report_of
@@ -46,7 +45,7 @@ FAINT = """(() => {
         .map(x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
         return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
     const behind = each => { for (; each; each = each.parentElement) {
-        const colour = getComputedStyle(each).backgroundColor; if (!colour.endsWith(', 0)')) return colour; } };
+        const colour = getComputedStyle(each).backgroundColor; if (colour != 'rgba(0, 0, 0, 0)') return colour; } };
     return [...document.body.querySelectorAll('*')]
         .filter(each => !each.closest('svg') && [...each.childNodes].some(n => n.nodeType == 3 && n.data.trim()))
         .map(each => { const pair = [light(getComputedStyle(each).color), light(behind(each))].sort((a, b) => a - b);
@@ -151,14 +150,7 @@ def test_a_screen_reader_hears_what_is_drawn(page: headless.Page, home: Path) ->
     for words in ("mirror", "35 % at 55 °C", "cooling: 9.7 s, 2 changed, 2 checks"):
         assert any(words in name for name in drawn)
     headings = [node["name"]["value"] for node in heard if node.get("role", {}).get("value") == "heading"]
-    assert headings[0] == "the proof disagrees"
-
-
-SPOILT: list[tuple[str, str, Any]] = [
-    ("<div style='width: 2000px'>wide</div>", "wider", True),
-    ("<img src='http://127.0.0.1:9/x.png'>", "blocked", True),
-    ("<script>document.title = 'ran'</script>", "blocked", True),
-]
+    assert headings[0] == "The proof disagrees"
 
 
 def test_the_policy_stops_what_the_page_should_not_hold(page: headless.Page, home: Path) -> None:
