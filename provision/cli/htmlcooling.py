@@ -14,6 +14,8 @@ from provision.cli.htmlsvg import add, drawing, markup, number
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 340.0, 20.0, 192.0
 COLDEST, HOTTEST = 20.0, 100.0  # degrees Celsius, unless the curve goes beyond
 
+FIXED = "\N{NO-BREAK SPACE}"  # keeps a number with its unit
+
 Point = tuple[float, float]
 
 
@@ -37,7 +39,7 @@ def told(curve: Mapping[str, Any]) -> str:
         f"never under {number(curve.get('floor_percent')):g} %",
         f"{number(curve.get('failsafe_percent'), 100):g} % when the sensor or the controller is lost",
     ]
-    return "; ".join(parts)
+    return "; ".join(parts).replace(" %", f"{FIXED}%").replace(" °C", f"{FIXED}°C")
 
 
 def svg(name: str, curve: Mapping[str, Any]) -> Markup:

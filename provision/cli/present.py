@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -108,6 +107,8 @@ def _write_page(report: Report, path: Path) -> None:
     """Whole or not at all, and for its owner's eyes only: a page tells much about a host."""
     if set(no_page(path)) & set(report.refusals):  # told already
         return
+    from tempfile import NamedTemporaryFile
+
     from provision.cli.html import html
 
     try:
@@ -115,6 +116,7 @@ def _write_page(report: Report, path: Path) -> None:
             try:
                 file.write(html(report).encode(errors="replace"))
                 file.flush()
+                os.fsync(file.fileno())
                 Path(file.name).replace(path)
             except BaseException:
                 Path(file.name).unlink()

@@ -172,7 +172,7 @@ def test_a_curve_is_drawn_where_its_points_are_and_told() -> None:
     share = [((x - 44) / 296 * 80 + 20, (192 - y) / 172 * 100) for x, y in places]
     expected = [(20, 30), (40, 30), (70, 60), (80, 100), (100, 100)]
     assert [pytest.approx(point, abs=0.1) for point in expected] == share
-    assert htmlcooling.told(CURVE) == (
+    assert htmlcooling.told(CURVE).replace("\N{NO-BREAK SPACE}", " ") == (
         "pwm1 by the hottest of CPU and GPU: 30 % at 40 °C, 60 % at 70 °C, 100 % at 80 °C; slower again only 4 °C "
         "below; never under 25 %; 100 % when the sensor or the controller is lost"
     )

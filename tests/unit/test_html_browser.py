@@ -147,7 +147,7 @@ def test_a_screen_reader_hears_what_is_drawn(page: headless.Page, home: Path) ->
     heard = [node for node in page.ask("Accessibility.getFullAXTree")["nodes"] if not node.get("ignored")]
     drawn = [node["name"]["value"] for node in heard if node.get("role", {}).get("value") in ("image", "img")]
     assert len(drawn) == 8
-    for words in ("mirror", "35 % at 55 °C", "cooling: 9.7 s, 2 changed, 2 checks"):
+    for words in ("mirror", "35\N{NO-BREAK SPACE}% at 55\N{NO-BREAK SPACE}°C", "cooling: 9.7 s, 2 changed, 2 checks"):
         assert any(words in name for name in drawn)
     headings = [node["name"]["value"] for node in heard if node.get("role", {}).get("value") == "heading"]
     assert headings[0] == "The proof disagrees"
