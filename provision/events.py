@@ -79,11 +79,12 @@ class TaskFinished:
     message: str = ""
     diff: str = ""
     warnings: tuple[str, ...] = ()  # what a role's module wants the operator to know although the task succeeded
+    started: float = 0.0  # Unix time; 0: not known
 
 
 @dataclass(frozen=True)
 class CheckFinished:
-    """One verify test on one host. `message` says what was expected and what was found."""
+    """One verify test on one host. `message` says what was expected and what was found, also where it passed."""
 
     run: str
     host: str
@@ -92,6 +93,7 @@ class CheckFinished:
     state: CheckState
     seconds: float
     message: str = ""
+    started: float = 0.0  # Unix time; 0: not known
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from provision.report import HostOutcome, HostState, Report
 REBOOT_LEFT = "Leave the reboot that is due to the operator"
 DECLINED = Refusal("apply", "was declined, nothing was touched", "to apply it, run it again and answer y")
 _PLANS = ("plan", "explain")
-_ONLY_ONCE = frozenset({"--check", "--output", "-o", "--junit", "--hardware", "--os"})
+_ONLY_ONCE = frozenset({"--check", "--output", "-o", "--junit", "--report", "--hardware", "--os"})
 _ONLY_APPLY = frozenset({"--diff", "--yes", "-y", "--accept-hardware", "--no-verify", "--reboot", "--transport"})
-_WITH_VALUE = frozenset({"--output", "-o", "--junit", "--reboot", "--transport", "--hardware", "--os"})
+_WITH_VALUE = frozenset({"--output", "-o", "--junit", "--report", "--reboot", "--transport", "--hardware", "--os"})
 
 
 @dataclass

@@ -13,12 +13,13 @@ import pytest
 
 from provision import lab
 from provision.errors import ProvisionError
+from tests import headless
 
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "provision"
 
 MOST_WORKERS = 8  # there are not many more groups of tests that need a target
-NEEDS_TARGET = "needs a throwaway target: "
+NEEDS_TARGET, NEEDS_BROWSER = "needs a throwaway target: ", "needs a browser: "
 
 
 def lab_state() -> Path:
@@ -61,30 +62,44 @@ def reason_of(error: ProvisionError) -> str:
     return f"{NEEDS_TARGET}{error} ({error.refusals[0].hint})"
 
 
+def why_no_lab() -> str | None:
+    """Why this machine cannot hold a target, or None where it can."""
+    try:
+        lab.require()
+    except ProvisionError as error:
+        return reason_of(error)
+    return None
+
+
+def why_no_browser() -> str | None:
+    """Why this machine cannot open a page, or None where it can."""
+    hint = "tools/setup test installs it where apt has one"
+    return None if headless.browser() else f"{NEEDS_BROWSER}there is no Chromium ({hint})"
+
+
+NEEDS = {"lab": why_no_lab, "browser": why_no_browser}
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """One more than cores: who waits for a target to boot needs none."""
     return min((os.cpu_count() or 1) + 1, MOST_WORKERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first; tests that share a target, or a file, stay together; without a lab, those of targets skip."""
+    """The longest first; tests that share a target, or a file, stay together; what this machine cannot hold skips."""
     items.sort(key=lambda item: (not item.get_closest_marker("slow"), not item.get_closest_marker("lab")))
     for item in items:
         shared = {"box", "gpu_box"}.intersection(getattr(item, "fixturenames", ()))
         item.add_marker(pytest.mark.xdist_group(min(shared, default=item.path.name)))
-    wanted = [item for item in items if item.get_closest_marker("lab")]
-    if not wanted:
-        return
-    try:
-        lab.require()
-    except ProvisionError as error:
-        for item in wanted:
-            item.add_marker(pytest.mark.skip(reason=reason_of(error)))
+    for marker, why_not in NEEDS.items():
+        wanted = [item for item in items if item.get_closest_marker(marker)]
+        if wanted and (reason := why_not()):
+            for item in wanted:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
     for reason, count in skipped.items():
-        if reason.startswith(NEEDS_TARGET):
-            text = f"SKIPPED {count} tests that need a throwaway target: {reason.removeprefix(NEEDS_TARGET)}"
-            terminalreporter.write_line(text, red=True)
+        if reason.startswith((NEEDS_TARGET, NEEDS_BROWSER)):
+            terminalreporter.write_line(f"SKIPPED {count} tests: each {reason}", red=True)

@@ -21,7 +21,7 @@ VERBS = {
     "tiers": ("provision.cli.tiers", "List the tiers, or show what one means."),
     "catalog": ("provision.cli.catalog", "Say what of the facts about GPUs, drivers and frameworks is unsound or old."),
     "history": ("provision.cli.history", "List the runs that were kept."),
-    "show": ("provision.cli.history", "Show one run again: its report, as text, JSON or JUnit."),
+    "show": ("provision.cli.history", "Show one run again: its report, as text, JSON, JUnit or a page."),
     "doctor": ("provision.cli.doctor", "Say whether this machine can provision others."),
     "lab": ("provision.cli.lab", "Throwaway targets to try things on."),
     "completion": ("provision.cli.completion", "Print the completion script for your shell."),

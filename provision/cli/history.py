@@ -7,7 +7,10 @@ from pathlib import Path
 import click
 
 from provision.cli import complete
-from provision.cli.present import attempt, leave, output_option
+from provision.cli.present import attempt, leave, no_page, output_option
+from provision.report import Report
+
+BY_ITS_ID = Path("RUN.html")
 
 
 @click.command()
@@ -24,9 +27,26 @@ def history(limit: int, output: str) -> None:
 @click.argument("run", default="last", metavar="[RUN]", shell_complete=complete.run)
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write the checks as JUnit XML.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every task and check.")
+@click.option("--html", "page", is_flag=False, flag_value=str(BY_ITS_ID), metavar="[FILE.html]",
+              type=click.Path(dir_okay=False, path_type=Path),
+              help="Also write it as a page: one file that needs no network and no script.")  # fmt: skip
 @output_option
-def show(run: str, junit: Path | None, verbose: bool, output: str) -> None:
-    """Show one run again. RUN is its id, the beginning of one, or `last`."""
+def show(run: str, junit: Path | None, page: Path | None, verbose: bool, output: str) -> None:
+    """Show one run again. RUN is its id, the beginning of one, or `last`.
+
+    \b
+    provision show
+    provision show 20261122 --html report.html
+    provision show last --html            writes RUN.html, by its id, into this folder
+    """
     from provision.operations.history import show_run
 
-    leave(attempt("show", lambda: show_run(run)), output, verbose=verbose, junit=junit)
+    faults = no_page(page, "--html")
+    if faults:
+        leave(Report("show", refusals=faults), output)
+    report = attempt("show", lambda: show_run(run))
+    if page == BY_ITS_ID:
+        page = Path(f"{report.run}.html") if report.run else None
+        if page:
+            click.echo(f"provision: its page is {page}", err=True)
+    leave(report, output, verbose=verbose, junit=junit, page=page)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from provision.cli import complete
-from provision.cli.present import attempt, colour_wanted, leave, output_option, unwritable
+from provision.cli.present import attempt, colour_wanted, leave, no_page, output_option, report_option, unwritable
 from provision.model import Refusal
 from provision.report import Report
 
@@ -83,9 +83,10 @@ def from_file(command: F) -> F:
 @click.option("--transport", type=click.Choice(["ssh", "mitogen"]), default="ssh", show_default=True,
               help="mitogen is faster and needs: uv pip install 'mitogen>=0.3.54,<0.4'.")  # fmt: skip
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write the checks as JUnit XML.")
+@report_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before changing hosts.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every task and check.")
-def apply(output: str, verbose: bool, junit: Path | None, **given: Any) -> None:
+def apply(output: str, verbose: bool, junit: Path | None, page: Path | None, **given: Any) -> None:
     """Make hosts what their tier says, and prove it.
 
     HOST is a name, user@host:port, an IPv6 address, or an alias from your ssh configuration. With -i, it chooses from
@@ -107,19 +108,20 @@ def apply(output: str, verbose: bool, junit: Path | None, **given: Any) -> None:
     )
     ask = not given.pop("yes") and not options.check
     nobody = (NOBODY_TO_ASK,) if ask and not sys.stdin.isatty() else ()
-    request = request_of(given, *nobody, *unwritable(junit))
+    request = request_of(given, *nobody, *unwritable(junit), *no_page(page))
     with Progress() as progress:
         confirm = progress.paused(_ask) if ask else None
         report = attempt("apply", lambda: apply_hosts(request, options, progress, confirm))
-    leave(report, output, verbose=verbose, junit=junit)
+    leave(report, output, verbose=verbose, junit=junit, page=page)
 
 
 @click.command()
 @HOSTS
 @selection
 @from_file
+@report_option
 @click.option("-v", "--verbose", is_flag=True, help="Show every setting, and what was not chosen.")
-def plan(output: str, verbose: bool, **given: Any) -> None:
+def plan(output: str, verbose: bool, page: Path | None, **given: Any) -> None:
     """Show what would be decided for hosts, and why. Changes nothing.
 
     \b
@@ -127,15 +129,16 @@ def plan(output: str, verbose: bool, **given: Any) -> None:
     provision plan -i inventories/prod --output json
     ssh gpu1.example lspci -nn | provision plan --tier budget --hardware - --os ubuntu-22.04
     """
-    leave(planned("plan", request_of(given)), output, verbose=verbose)
+    leave(planned("plan", request_of(given, *no_page(page))), output, verbose=verbose, page=page)
 
 
 @click.command()
 @HOSTS
 @selection
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write the checks as JUnit XML.")
+@report_option
 @click.option("-v", "--verbose", is_flag=True, help="Show every check.")
-def verify(output: str, verbose: bool, junit: Path | None, **given: Any) -> None:
+def verify(output: str, verbose: bool, junit: Path | None, page: Path | None, **given: Any) -> None:
     """Prove that hosts are what their tier says. Changes nothing.
 
     \b
@@ -145,10 +148,10 @@ def verify(output: str, verbose: bool, junit: Path | None, **given: Any) -> None
     from provision.cli.progress import Progress
     from provision.operations.verify import verify_hosts
 
-    request = request_of(given, *unwritable(junit))
+    request = request_of(given, *unwritable(junit), *no_page(page))
     with Progress() as progress:
         report = attempt("verify", lambda: verify_hosts(request, progress))
-    leave(report, output, verbose=verbose, junit=junit)
+    leave(report, output, verbose=verbose, junit=junit, page=page)
 
 
 def planned(verb: str, request: Request) -> Report:

@@ -19,7 +19,7 @@ def summary(page: Page, hardware: Hardware | None, plan: HostPlan | None) -> Non
     """The box and its stack, a line each."""
     rows: list[tuple[str, str]] = [("found", found(hardware, plan.cards if plan else ()))] if hardware else []
     if plan:
-        rows += _stack(plan)
+        rows += stack(plan)
         rows.append(("roles", ", ".join(plan.roles) or "none"))
     page.table((((name, DIM), words) for name, words in rows), indent=2)
 
@@ -80,7 +80,8 @@ def counted(things: Iterable[object]) -> str:
     return ", ".join(f"{number}x {name}" if number > 1 else name for name, number in numbers.items())
 
 
-def _stack(plan: HostPlan) -> list[tuple[str, str]]:
+def stack(plan: HostPlan) -> list[tuple[str, str]]:
+    """What the host gets, layer by layer, as names and words."""
     rows = [("cards", counted(plan.cards))] if plan.cards else []
     rows += [("driver", _driver(plan.driver))] if plan.driver else []
     rows += [("CUDA", ", ".join(plan.cuda))] if plan.cuda else []

@@ -52,7 +52,7 @@ def text(report: Report, *, color: bool = False, verbose: bool = False, verdict:
     """
     page = Page(color=color)
     if report.hosts or report.run:
-        page.line((_headline(report), BOLD))
+        page.line((headline(report), BOLD))
         page.gap()
     hosttext.hosts(page, report, verbose=verbose)
     for key, value in report.data.items():
@@ -70,7 +70,7 @@ def text(report: Report, *, color: bool = False, verbose: bool = False, verdict:
             page.line(step, indent=2)
     if verdict and (report.exit_code or report.hosts):
         page.gap()
-        page.line((f"exit {report.exit_code}: {_meaning(report)}", GREEN if report.exit_code == 0 else RED))
+        page.line((f"exit {report.exit_code}: {meaning(report)}", GREEN if report.exit_code == 0 else RED))
     return str(page)
 
 
@@ -115,7 +115,8 @@ def _host(outcome: HostOutcome) -> dict[str, Any]:
 
 def _without_place(event: Any) -> dict[str, Any]:
     """A task or check without run and host, which stand above it in the document."""
-    return {key: value for key, value in codec.to_data(event).items() if key not in ("run", "host")}
+    told = {key: value for key, value in codec.to_data(event).items() if key not in ("run", "host")}
+    return {**told, "started": _iso(event.started)}
 
 
 def _iso(moment: float) -> str | None:
@@ -125,7 +126,8 @@ def _iso(moment: float) -> str | None:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _headline(report: Report) -> str:
+def headline(report: Report) -> str:
+    """`apply, tier budget, 2 hosts, 40 s (look 1.2 s, ...), run ...`."""
     count = len(report.hosts)
     parts = [report.verb + (" in check mode" if report.check_mode else "")]
     parts += [f"tier {report.tier}"] if report.tier else []
@@ -137,7 +139,8 @@ def _headline(report: Report) -> str:
     return ", ".join(parts) + (", still running" if report.data.get("running") else "")
 
 
-def _meaning(report: Report) -> str:
+def meaning(report: Report) -> str:
+    """The exit code in words."""
     if report.exit_code == 0 and report.check_mode:
         return "foretold; nothing was changed"
     if report.exit_code == 0 and report.hosts and all(outcome.state == "planned" for outcome in report.hosts):

@@ -42,4 +42,6 @@ def bring_python(workspace: Workspace, found: Found) -> Event:
 
 
 def _told(workspace: Workspace, found: Found, state: TaskState, seconds: float, message: str) -> TaskFinished:
-    return TaskFinished(workspace.run, found.host.name, "", TASK, state, seconds, workspace.redact(message))
+    told = workspace.redact(message)
+    started = round(time.time() - seconds, 3)
+    return TaskFinished(workspace.run, found.host.name, "", TASK, state, seconds, told, started=started)

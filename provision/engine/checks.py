@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,8 +98,8 @@ class _Checks:
             trouble = ssh.explain(self._workspace, host, ssh.Answer(ssh.SSH_FAILED, "", told["lost"], 0))
             self._send(HostUnreachable(run, name, trouble.refusal))
             return
-        message = self._workspace.redact(told["message"])
-        self._send(CheckFinished(run, name, told["role"], told["check"], told["state"], told["seconds"], message))
+        told["message"] = self._workspace.redact(told["message"])
+        self._send(CheckFinished(run, name, **told, started=round(time.time() - told["seconds"], 3)))
 
     def _send(self, event: Event) -> None:
         with self._one_at_a_time:
@@ -159,6 +160,7 @@ def _command(files: list[Path]) -> list[str]:
     """pytest without anybody's configuration, caches, conftest or plugins, and without writing beside the roles."""
     alone = ["-c", os.devnull, "--rootdir", str(content.roles_dir()), "--noconftest", "-p", "no:cacheprovider"]
     told = ["--import-mode=importlib", "--tb=short", "-q", "--no-header", "--continue-on-collection-errors"]
+    told += ["-o", "enable_assertion_pass_hook=true"]  # what passed brings its evidence
     # -P: the directory provision was called in is no place to import from.
     return [sys.executable, "-P", "-m", "pytest", *alone, *told, "-p", _PLUGIN, *map(str, files)]
 

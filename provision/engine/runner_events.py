@@ -42,6 +42,7 @@ class Narrator:
         self._redact = redact
         self._diffs = diffs  # some modules bring theirs unasked
         self._heard: set[str] = set()  # hosts of which the end of some task is known
+        self._begun: dict[str, float] = {}  # when each host's present task began, in Unix time
         self._unreachable: set[str] = set()
         self._open_failures: dict[str, list[TaskFinished]] = {}
         self._going_on: set[str] = set()  # hosts that were given another task after their last failure
@@ -62,7 +63,8 @@ class Narrator:
             return []
         if kind == "runner_on_start":
             self._going_on.add(host)
-            return [TaskStarted(self._run, host, data.get("role") or "", _name(data), float(event.get("at", 0)))]
+            self._begun[host] = float(event.get("at", 0))
+            return [TaskStarted(self._run, host, data.get("role") or "", _name(data), self._begun[host])]
         if kind not in _STATES:
             return []
         return self._finished(kind, host, data, str(event.get("stdout") or ""))
@@ -100,6 +102,7 @@ class Narrator:
             message=message,
             diff=self._redact(_diff(result.get("diff"))) if self._diffs else "",
             warnings=tuple(self._redact(warning) for warning in _warnings(result)) if data.get("role") else (),
+            started=self._begun.get(host, 0.0),
         )
         if state == "failed":
             # A rescue may follow; only the statistics at the end tell a rescued failure from a final one.

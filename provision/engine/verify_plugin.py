@@ -85,6 +85,7 @@ class Reporter:
     def __init__(self, descriptor: int) -> None:
         self._pipe = os.fdopen(descriptor, "w", buffering=1, encoding="utf-8")
         self._seconds = 0.0
+        self._seen: dict[str, None] = {}  # what the present test's assertions found, in their order
 
     def send(self, **result: Any) -> None:
         self._pipe.write(json.dumps(result) + "\n")
@@ -92,6 +93,16 @@ class Reporter:
     def lost(self, said: str) -> None:
         self.send(lost=said)
         pytest.exit("the host does not answer any more", returncode=0)
+
+    def pytest_runtest_logstart(self) -> None:
+        self._seen.clear()
+
+    def pytest_assertion_pass(self, orig: str, expl: str) -> None:
+        """What a check asserted and found is its evidence also where it passed."""
+        asserted = " ".join(orig.split())
+        lines = [line for line in _short(expl).splitlines() if line != asserted]
+        found = lines[:1] + [line for line in lines[1:] if line.startswith(" +")]  # the rest compares what is the same
+        self._seen["\n".join([f"assert {asserted}", *found])] = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._seconds = report.duration + (0 if report.when == "setup" else self._seconds)
@@ -102,14 +113,15 @@ class Reporter:
         if report.when == "teardown":
             check = f"{check} (teardown)"
         seconds = round(self._seconds, 3)
-        self.send(role=role, check=check, state=state, seconds=seconds, message=_message(report))
+        message = "\n".join(self._seen) if report.passed else _message(report)
+        self.send(role=role, check=check, state=state, seconds=seconds, message=_cut(message))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.passed:
             return
         role, file, _ = _place(report.nodeid)
         state = "skipped" if report.skipped else "error"
-        self.send(role=role, check=file or "collection", state=state, seconds=0.0, message=_message(report))
+        self.send(role=role, check=file or "collection", state=state, seconds=0.0, message=_cut(_message(report)))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -165,15 +177,19 @@ def _place(nodeid: str) -> tuple[str, str, str]:
 
 def _message(report: pytest.TestReport | pytest.CollectReport) -> str:
     """What was expected and what was found: the first lines of the assertion, without the traceback."""
-    if report.passed:
-        return ""
     told = report.longrepr
     if isinstance(told, tuple):
-        text = str(told[2]).removeprefix("Skipped: ")
-    elif crash := getattr(told, "reprcrash", None):
-        lines = str(crash.message).removeprefix("AssertionError: ").splitlines()
-        # Where a value came from is worth a line; where that came from is not.
-        text = "\n".join(line for line in lines if not line.startswith(" +    ") and "<testinfra." not in line)
-    else:
-        text = (str(told).strip().splitlines() or ["no message"])[-1].removeprefix("E ").strip()
+        return str(told[2]).removeprefix("Skipped: ")
+    if crash := getattr(told, "reprcrash", None):
+        return _short(str(crash.message).removeprefix("AssertionError: "))
+    return (str(told).strip().splitlines() or ["no message"])[-1].removeprefix("E ").strip()
+
+
+def _short(explanation: str) -> str:
+    """An assertion without what is not worth a line: where a value came from is, where that came from is not."""
+    lines = explanation.splitlines()
+    return "\n".join(line for line in lines if not line.startswith(" +    ") and "<testinfra." not in line)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ..."

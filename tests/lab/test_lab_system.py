@@ -47,7 +47,7 @@ def test_a_machine_without_qemu_skips_what_needs_it_and_says_how_much(tmp_path: 
         [sys.executable, "-m", "pytest", *words], cwd=ROOT, env={**os.environ, "PATH": "/nowhere"},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert "\nSKIPPED 2 tests that need a throwaway target: this machine lacks qemu-system-x86_64, " in done.stdout
+    assert "\nSKIPPED 2 tests: each needs a throwaway target: this machine lacks qemu-system-x86_64, " in done.stdout
     assert "= 2 skipped in " in done.stdout
 
 

@@ -100,6 +100,7 @@ def test_each_test_is_one_check_with_its_role_and_its_own_state(bench: Bench) ->
         "def broken(): raise OSError('no such thing')\n"
         "def test_errs(broken): pass\n",
     )
+    begun = time.time()
     events = bench.run()
     told = {event.check: event for event in events if isinstance(event, CheckFinished)}
     assert {name: event.state for name, event in told.items()} == {
@@ -110,10 +111,16 @@ def test_each_test_is_one_check_with_its_role_and_its_own_state(bench: Bench) ->
         "test_errs": "error",
     }
     assert {(event.run, event.host, event.role) for event in told.values()} == {("r1", "box", "base")}
+    assert told["test_passes"].message.splitlines() == [
+        "assert host.check_output('echo hello') == plan.settings['base_word']",
+        "'hello' == 'hello'",
+    ]
+    assert told["test_each[1]"].message.splitlines()[1:] == ["1 == 1", " +  where 1 = `exit 1` (no output).rc"]
     assert told["test_each[2]"].message == "assert 2 == 1\n +  where 2 = `exit 2` (no output).rc"
     assert told["test_skips"].message == "there is no card"
     assert told["test_errs"].message == "OSError: no such thing"
     assert len(events) == len(told)
+    assert all(begun < event.started <= time.time() - event.seconds + 0.01 for event in told.values())
 
 
 def test_a_failing_command_is_told_as_a_sentence(bench: Bench) -> None:
@@ -145,11 +152,18 @@ def test_a_wrong_sudo_password_fails_the_check(bench: Bench) -> None:
 
 
 def test_a_message_never_holds_a_secret(bench: Bench) -> None:
-    bench.role("base", "def test_it(): assert 'correct horse' == 'battery'\n")
-    (event,) = bench.run()
-    assert isinstance(event, CheckFinished)
-    assert "correct horse" not in event.message
-    assert "[redacted]" in event.message
+    bench.role(
+        "base",
+        "import pytest\n"
+        "@pytest.mark.parametrize('word', ['battery', 'correct horse'])\n"
+        "def test_it(word): assert word == 'correct horse'\n",
+    )
+    events = bench.run()
+    assert {event.state for event in events if isinstance(event, CheckFinished)} == {"passed", "failed"}
+    for event in events:
+        assert isinstance(event, CheckFinished)
+        assert "correct horse" not in event.message
+        assert "[redacted]" in event.message
 
 
 def test_a_test_file_that_does_not_load_is_an_error_and_the_others_still_run(bench: Bench) -> None:

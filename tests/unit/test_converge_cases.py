@@ -60,9 +60,10 @@ def test_a_run_is_told_as_it_was(case: Path) -> None:
 def test_a_finished_task_was_started(case: Path) -> None:
     expected = yaml.safe_load((case / "expected.yml").read_text(encoding="utf-8"))
     teller = narrator(*expected["hosts"])
-    found = [event for heard in events_of(case) for event in teller.take(heard)]
-    begun = {(event.host, event.role, event.task) for event in found if isinstance(event, TaskStarted)}
-    assert {(event.host, event.role, event.task) for event in found if isinstance(event, TaskFinished)} <= begun
+    found = [event for n, heard in enumerate(events_of(case), 1) for event in teller.take({**heard, "at": n})]
+    begun = {(event.host, event.role, event.task, event.at) for event in found if isinstance(event, TaskStarted)}
+    ended = {(event.host, event.role, event.task, event.started) for event in found if isinstance(event, TaskFinished)}
+    assert ended <= begun
 
 
 def finished(kind: str, res: dict[str, Any], **data: Any) -> TaskFinished:

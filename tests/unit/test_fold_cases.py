@@ -29,6 +29,7 @@ VERDICTS = {
     "hardware_too_small": (2, ["refused"]),
     "interrupted": (130, ["interrupted", "failed"]),
     "left_without_result": (1, ["failed"]),
+    "machine": (4, ["converged", "unproved"]),
     "next_steps_given": (0, ["verified"]),
     "no_check_for_a_role": (4, ["unproved"]),
     "no_events": (130, []),

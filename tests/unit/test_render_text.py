@@ -156,7 +156,20 @@ def test_a_stream_cut_anywhere_is_never_a_success() -> None:
 
 
 def test_again_is_the_same_command_and_make_it_so_is_not_a_check() -> None:
-    argv = ("apply", "--check", "--output", "json", "--set=a b", "-i", "inv", "--reboot", "allow", "h")
+    argv = (
+        "apply",
+        "--check",
+        "--output",
+        "json",
+        "--report",
+        "r.html",
+        "--set=a b",
+        "-i",
+        "inv",
+        "--reboot",
+        "allow",
+        "h",
+    )
     events: list[Event] = [
         RunStarted("r", "apply", ("h",), 1.0, None, True, argv),
         TaskFinished("r", "h", "base", "t", "changed", 1.0),
@@ -166,7 +179,7 @@ def test_again_is_the_same_command_and_make_it_so_is_not_a_check() -> None:
     )
     assert fold(events).next_steps == (
         "run again to go on where it stopped: "
-        "provision apply --check --output json '--set=a b' -i inv --reboot allow h",
+        "provision apply --check --output json --report r.html '--set=a b' -i inv --reboot allow h",
     )
 
 
