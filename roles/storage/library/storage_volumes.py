@@ -23,10 +23,13 @@ options:
     elements: str
     default: []
   directories:
-    description: Directories to make on mounted volumes, each with C(path), C(mode) and C(group). Existing ones are left.
-    type: list
-    elements: dict
-    default: []
+    description: Modes of directories to make on mounted volumes, by path. Existing ones are left as they are.
+    type: dict
+    default: {}
+  group:
+    description: Group of the directories that are made.
+    type: str
+    default: root
   quotas:
     description: Limits in GB (10^9 bytes) by directory, on volumes that are mounted with C(prjquota).
     type: dict
@@ -229,14 +232,14 @@ def bring_options(host, volume, mount):
             host.must("mount", "-o", "remount", place)
 
 
-def bring_directories(host, wanted):
-    for entry in wanted:
-        if not os.path.isdir(entry["path"]):
-            host.done.append("the directory %s" % entry["path"])
+def bring_directories(host, modes, group):
+    for path, mode in sorted(modes.items()):
+        if not os.path.isdir(path):
+            host.done.append("the directory %s" % path)
             if not host.check:
-                os.mkdir(entry["path"])
-                os.chown(entry["path"], 0, grp.getgrnam(entry["group"]).gr_gid)
-                os.chmod(entry["path"], int(entry["mode"], 8))
+                os.mkdir(path)
+                os.chown(path, 0, grp.getgrnam(group).gr_gid)
+                os.chmod(path, int(mode, 8))
 
 
 def bring_quotas(host, quotas, volumes, devices):
@@ -266,7 +269,7 @@ def bring(host, layout, params):
     bring_fstab(host, layout)
     for volume in layout:
         bring_mount(host, volume, devices[volume["name"]], mounted)
-    bring_directories(host, params["directories"])
+    bring_directories(host, params["directories"], params["group"])
     bring_quotas(host, params["quotas"], layout, devices)
 
 
@@ -275,7 +278,8 @@ def main():
         argument_spec={
             "layout": {"type": "list", "elements": "dict", "required": True},
             "wipe": {"type": "list", "elements": "str", "default": []},
-            "directories": {"type": "list", "elements": "dict", "default": []},
+            "directories": {"type": "dict", "default": {}},
+            "group": {"type": "str", "default": "root"},
             "quotas": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
