@@ -66,7 +66,16 @@ import os
 import uuid
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.storage_disks import Trouble, claim, degraded, device_of, disks_below, look, objection
+from ansible.module_utils.storage_disks import (
+    Trouble,
+    claim,
+    degraded,
+    device_of,
+    disks_below,
+    look,
+    objection,
+    remains,
+)
 from ansible.module_utils.storage_make import joined, make_filesystem, start_over
 from ansible.module_utils.storage_quotas import limit, limit_of
 from ansible.module_utils.storage_tables import (
@@ -130,6 +139,7 @@ def there(host, volume):
 def judged(host, volume, wipe):
     """The disks of a volume that is to be made, each fit to be written to."""
     disks = [look(name, host.run) for name in volume["disks"]]
+    disks = [disk if disk.on_it else disk._replace(on_it=remains(disk)) for disk in disks]
     wrong = [why for disk in disks for why in [objection(disk, disk.by_id in wipe)] if why]
     if wrong:
         raise Trouble("; ".join(wrong))

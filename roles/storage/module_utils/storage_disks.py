@@ -11,6 +11,7 @@ import re
 from collections import namedtuple
 
 BY_ID, BY_UUID, SYS = "/dev/disk/by-id/", "/dev/disk/by-uuid/", "/sys/class/block/"
+SAMPLES, SAMPLE = 64, 1 << 16
 COLUMNS = "NAME,TYPE,FSTYPE,PTTYPE,LABEL,UUID,MOUNTPOINT,SERIAL,SIZE"
 
 # `node` is /dev/nvme0n1; `on_it` are phrases, empty where nothing was found; `parts` are its partitions' nodes.
@@ -84,6 +85,21 @@ def signatures(node, run):
     """Names of the signatures that stand on a device."""
     told = answer(run, ["wipefs", "--json", "--no-act", node])
     return [each["type"] for each in json.loads(told or "{}").get("signatures", [])]
+
+
+def remains(disk):
+    """Data that bears no signature: an encrypted volume without a header, a database on the bare disk.
+
+    Looked for at both ends and at places in between; a new disk holds zeros.
+    """
+    last = max(disk.size - SAMPLE, 0)
+    places = {last * part // (SAMPLES - 1) // 4096 * 4096 for part in range(SAMPLES - 1)} | {last}
+    with open(disk.node, "rb", buffering=0) as stream:
+        for place in sorted(places):
+            stream.seek(place)
+            if stream.read(SAMPLE).strip(b"\0"):
+                return ["%s: data without a signature" % os.path.basename(disk.node)]
+    return []
 
 
 def answer(run, argv):
