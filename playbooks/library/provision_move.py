@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: provision_move
 short_description: Copy directories to new places, prove the copies, keep the old ones
 description:
-  - A directory is copied only where the new place is empty or missing. Everything is judged first - room for all of it, no container
-    that still runs - and nothing is copied where one of them does not fit.
+  - A directory is copied only where the new place is empty or missing. Everything is judged first (room for all of it,
+    no container that still runs), and nothing is copied where one of them does not fit.
   - The copy is made beside the new place, compared file by file (contents, owners, modes, times, links) and takes its
     name only when nothing differs. The old directory stays as it was; a warning says how to remove it.
   - Units that use the directories are stopped and left stopped, for the role to start with their new places. Where the
@@ -58,7 +58,11 @@ class Trouble(Exception):
 def due(moves):
     """Those that have something to move and an empty place for it."""
     wanted = [(each["source"].rstrip("/"), (each["target"] or "").rstrip("/")) for each in moves]
-    return [(source, target) for source, target in wanted if target != source and target and held(source) and not held(target)]
+    return [
+        (source, target)
+        for source, target in wanted
+        if target != source and target and held(source) and not held(target)
+    ]
 
 
 def held(path):
@@ -69,7 +73,9 @@ def size_of(top):
     """Bytes that a tree takes on its disk; a file with several names counts once."""
     seen = set()
     total = 0
-    for info in (os.lstat(os.path.join(folder, name)) for folder, below, files in os.walk(top) for name in below + files):
+    for info in (
+        os.lstat(os.path.join(folder, name)) for folder, below, files in os.walk(top) for name in below + files
+    ):
         if (info.st_dev, info.st_ino) not in seen:
             seen.add((info.st_dev, info.st_ino))
             total += info.st_blocks * 512
@@ -131,12 +137,14 @@ def likeness(path):
     """All that a copy must keep. A directory's times change while it is filled."""
     info = os.lstat(path)
     kept = [info.st_mode, info.st_uid, info.st_gid]
-    kept.append({name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)})
+    kept.append(
+        {name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)}
+    )
     if stat.S_ISLNK(info.st_mode):
-        return kept + [os.readlink(path)]
+        return [*kept, os.readlink(path)]
     if stat.S_ISREG(info.st_mode):
-        return kept + [info.st_size, info.st_mtime_ns, info.st_nlink, digest(path)]
-    return kept + [info.st_rdev]
+        return [*kept, info.st_size, info.st_mtime_ns, info.st_nlink, digest(path)]
+    return [*kept, info.st_rdev]
 
 
 def digest(path):
@@ -158,7 +166,9 @@ def copy(module, source, target):
             raise Trouble("%s was not copied: %s" % (source, err.strip()))
         wrong = difference(source, partial)
         if wrong:
-            raise Trouble("the copy of %s differs at %s: something still writes there, or the disk fails" % (source, wrong))
+            raise Trouble(
+                "the copy of %s differs at %s: something still writes there, or the disk fails" % (source, wrong)
+            )
         if os.path.isdir(target):
             os.rmdir(target)
         os.rename(partial, target)

@@ -42,7 +42,9 @@ def faults(box: Box) -> list[Contradiction]:
     for disk in {disk.name: disk for disk in taken if taken.count(disk) > 1}.values():
         told.append(("storage_archive", f"names {disks.label(disk)}, which is in storage_fast too", "name it once"))
     if box.pins.get(LAYOUT):
-        told.append((LAYOUT, "is decided from the disks that are there", "name disks in storage_fast or storage_archive"))
+        told.append(
+            (LAYOUT, "is decided from the disks that are there", "name disks in storage_fast or storage_archive")
+        )
     return told + _wipe_faults(box, taken) + _mountpoint_faults(box) + _quota_faults(box, found)
 
 

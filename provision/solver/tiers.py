@@ -1,4 +1,4 @@
-"""What disks a tier of storage has: those that an earlier run took, those that are named, or empty ones that fit. Pure."""
+"""Which disks a tier has: those that an earlier run took, those that are named, or empty ones that fit. Pure."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Machine:
 
     def everything(self) -> list[str]:
         """Every byte of the empty and the plugged disks, and what makes the boot disk boot."""
-        head = self.sh("sync; head -c 1048576 /dev/disk/by-id/%s | sha256sum; cat /etc/fstab" % BOOT)
+        head = self.sh(f"sync; head -c 1048576 /dev/disk/by-id/{BOOT} | sha256sum; cat /etc/fstab")
         files = [*self.own, *sorted(self.drives.folder.glob("*.raw"))]
         return [head, *map(fingerprint, files)]
 
@@ -81,7 +81,7 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Machine:
     if faults := lab.lacking():
         pytest.skip(f"{faults[0]} ({faults[0].hint})")
     target = new_target("storage", "vm-debian-12")
@@ -98,7 +98,7 @@ def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPath
     for serial in ("ONE", "TWO", "RAW", "EXT"):
         drives.plug(serial)
     target.sh(f"udevadm settle; mkfs.ext4 -q -L photos /dev/disk/by-id/{by_id('EXT')}; udevadm settle; sync")
-    yield Machine(target, drives, [qemu.disk.with_name(f"{name}.raw") for name in ("hdd", "nvme")])
+    return Machine(target, drives, [qemu.disk.with_name(f"{name}.raw") for name in ("hdd", "nvme")])
 
 
 def volume(disk: str, size_gb: int = 1) -> dict[str, Any]:

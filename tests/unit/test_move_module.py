@@ -75,7 +75,7 @@ def test_check_mode_copies_nothing(old: Path, tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused_before_anything_is_copied(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (old / "big").write_bytes(os.urandom(200_000))
-    monkeypatch.setattr(module.os, "statvfs", lambda path: SimpleNamespace(f_bavail=50, f_frsize=4096))
+    monkeypatch.setattr(module.os, "statvfs", lambda _: SimpleNamespace(f_bavail=50, f_frsize=4096))
     with pytest.raises(module.Trouble, match=rf"has 0.0 GB free, and {old} is 0.0 GB: nothing was copied"):
         module.judge([(str(old), str(old.parent / "new"))])
     assert not (old.parent / "new").exists()
@@ -120,7 +120,7 @@ def test_a_copy_that_differs_never_takes_the_name(
             return answer
 
     ansible = Harming(stop=("docker.service",))
-    with pytest.raises(module.Trouble, match="the copy of .* differs at"):
+    with pytest.raises(module.Trouble, match=r"the copy of .* differs at"):
         module.move(ansible, [(str(old), str(new))])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
     assert tree(old) == before

@@ -58,7 +58,11 @@ def test_an_empty_disk_may_be_taken_and_one_that_is_given_up_by_name() -> None:
 @pytest.mark.parametrize(
     ("entry", "may_wipe", "said"),
     [
-        (NTFS, False, "ata-Hdd_H1 is not empty: on it is sdb: gpt partition table, sdb1: ntfs labelled Photos; name an"),
+        (
+            NTFS,
+            False,
+            "ata-Hdd_H1 is not empty: on it is sdb: gpt partition table, sdb1: ntfs labelled Photos; name an",
+        ),
         (MOUNTED, True, "ata-Hdd_H1 is in use and is never written to: on it is sdb1: ext4 on /data"),
         (MEMBER, True, "ata-Hdd_H1 is held by md127: on it is sdb: linux_raid_member labelled box:0, md127: xfs; stop"),
         (LVM, True, "ata-Hdd_H1 is held by vg-data"),
@@ -88,14 +92,14 @@ def test_a_name_that_leads_to_no_disk_is_refused(tmp_path: Path, monkeypatch: py
     (tmp_path / "nvme-F_F1").touch()
     part = json.dumps({"blockdevices": [{**EMPTY, "type": "part"}]})
     with pytest.raises(judge.Trouble, match="nvme-F_F1 is no whole disk"):
-        judge.look("nvme-F_F1", lambda argv: (0, part, ""))
+        judge.look("nvme-F_F1", lambda _: (0, part, ""))
     with pytest.raises(judge.Trouble, match="lsblk says: not a block device"):
-        judge.look("nvme-F_F1", lambda argv: (1, "", "not a block device\n"))
+        judge.look("nvme-F_F1", lambda _: (1, "", "not a block device\n"))
 
 
 def test_a_disk_of_another_size_than_planned_is_another_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "look", lambda name, run: disk({**EMPTY, "serial": "F1", "size": 10**12}, name=name))
-    monkeypatch.setattr(module, "remains", lambda disk: [])
+    monkeypatch.setattr(module, "look", lambda name, _: disk({**EMPTY, "serial": "F1", "size": 10**12}, name=name))
+    monkeypatch.setattr(module, "remains", lambda _: [])
     with pytest.raises(judge.Trouble, match="nvme-F_F1 has 1000 GB, and 2000 GB were planned"):
         module.judged(SimpleNamespace(run=None), VOLUME, [])
 

@@ -219,7 +219,9 @@ def test_a_tier_is_not_moved_nor_joined_otherwise() -> None:
 
 def test_a_permission_that_is_spent_is_told() -> None:
     of = box(BOOT, MADE, volumes=(VOLUME,), wipe=["nvme-Fast_F1"])
-    assert storage.warnings(of) == ["storage_wipe still names nvme-Fast_F1, which is in use: take it out of the inventory"]
+    assert storage.warnings(of) == [
+        "storage_wipe still names nvme-Fast_F1, which is in use: take it out of the inventory"
+    ]
     assert storage.faults(of) == []
 
 
@@ -233,7 +235,10 @@ def test_a_role_left_out_of_this_run_finds_no_tier_that_is_not_there() -> None:
 
 
 def test_it_is_dropped_where_the_disks_are_somebody_elses() -> None:
-    assert storage.dropped(box(NVME, kind="container:docker")) == "the disks are those of the host of this docker container"
+    assert (
+        storage.dropped(box(NVME, kind="container:docker"))
+        == "the disks are those of the host of this docker container"
+    )
     assert [storage.dropped(box(NVME, kind=kind)) for kind in ("metal", "vm:kvm")] == ["", ""]
 
 

@@ -63,6 +63,7 @@ reboot:
 
 import grp
 import os
+import re
 import uuid
 
 from ansible.module_utils.basic import AnsibleModule
@@ -131,7 +132,12 @@ def there(host, volume):
         )
     kind = host.must("blkid", "--probe", "--match-tag", "TYPE", "--output", "value", device).strip()
     if kind != volume["filesystem"]:
-        told = "the %s tier on %s is %s and not %s" % (volume["name"], ", ".join(planned.values()), kind, volume["filesystem"])
+        told = "the %s tier on %s is %s and not %s" % (
+            volume["name"],
+            ", ".join(planned.values()),
+            kind,
+            volume["filesystem"],
+        )
         raise Trouble("%s: set storage_%s_filesystem to %s" % (told, volume["name"], kind))
     return device
 
@@ -187,7 +193,10 @@ def bring_fstab(host, volumes):
         staged = FSTAB + ".provision"
         write(staged, after)
         try:
-            host.must("findmnt", "--verify", "--tab-file", staged)
+            # It also complains of what is not there now; a line that cannot be read is what must not be.
+            _, told, _ = host.run(["findmnt", "--verify", "--tab-file", staged])
+            if re.search(r"^[1-9]\d* parse error", told, re.MULTILINE):
+                raise Trouble("%s was not changed, it would not be read: %s" % (FSTAB, " ".join(told.split())))
             os.replace(staged, FSTAB)
         finally:
             if os.path.exists(staged):

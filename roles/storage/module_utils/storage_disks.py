@@ -40,7 +40,7 @@ def look(by_id, run):
 
 
 def describe(by_id, node, entry, signed):
-    """A disk from what lsblk and wipefs tell. wipefs reads the disk itself; lsblk may repeat an older answer of udev."""
+    """A disk from what lsblk and wipefs tell: wipefs reads the disk itself, lsblk may repeat an old answer of udev."""
     below = list(family(entry))
     on_it = [phrase for phrase in map(what, below) if phrase]
     seen = " ".join(on_it)

@@ -24,7 +24,9 @@ def read_record(path=RECORD):
     except FileNotFoundError:
         return {}
     except ValueError:
-        raise Trouble("%s is not JSON any more: put it back from a backup, it says which disks are whose" % path) from None
+        raise Trouble(
+            "%s is not JSON any more: put it back from a backup, it says which disks are whose" % path
+        ) from None
 
 
 def write(path, text, mode=0o644):

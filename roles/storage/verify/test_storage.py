@@ -81,7 +81,9 @@ def test_the_tiers_can_be_written_to(host: Host, tiers: Sequence[Volume]) -> Non
 
 def test_every_mirror_is_whole(host: Host, tiers: Sequence[Volume]) -> None:
     for tier in (tier for tier in tiers if tier["level"] == "mirror"):
-        device = host.check_output("basename $(readlink -f %s)", mounted(host, tier["mountpoint"]).get("source", "none"))
+        device = host.check_output(
+            "basename $(readlink -f %s)", mounted(host, tier["mountpoint"]).get("source", "none")
+        )
         lost = host.run("cat /sys/block/%s/md/degraded", device).stdout.strip()
         assert lost == "0", f"the mirror of {', '.join(tier['disks'])} lacks {lost or 'every'} half: see /proc/mdstat"
 
