@@ -23,7 +23,8 @@ from tests.integration.conftest import LAB_STATE, Answer, Target, provision
 from tests.integration.hotplug import SIZE, Drives, by_id, fingerprint
 from tests.integration.test_box import changed_tasks
 
-pytestmark = pytest.mark.lab
+# An emulated machine beside others takes ten times as long as alone.
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
 
 BOOT, NVME = "ata-LAB-SSD_LAB0SSD", "nvme-QEMU_NVMe_Ctrl_LAB0NVME"
 PAIR = [by_id("ONE"), by_id("TWO")]
