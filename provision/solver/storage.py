@@ -26,8 +26,8 @@ def decisions(box: Box) -> dict[str, Decision]:
     rejected = tuple(line for tier in found.values() for line in tier.rejected)
     layout = [_drawn(box, name, tier) for name, tier in found.items() if tier.disks]
     decided = {LAYOUT: Decision(layout, told, "hardware", rejected)}
-    # A box whose fast tier is neither there nor made in this run keeps its data where they are.
-    if found[FAST].disks and (found[FAST].made or "storage" in box.roles):
+    # Where the fast tier is neither made nor made now, data stay where they are; where it is lost, nothing moves off it.
+    if found[FAST].made or (found[FAST].disks and "storage" in box.roles):
         place = tiers.setting(box, FAST, "mountpoint")
         for name, folder in _KEPT.items():
             decided[name] = Decision(f"{place}/{folder}", "the fast tier holds it", "hardware")

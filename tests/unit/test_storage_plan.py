@@ -234,6 +234,11 @@ def test_a_role_left_out_of_this_run_finds_no_tier_that_is_not_there() -> None:
     assert storage.decisions(there)["docker_data_root"].value == "/srv/fast/docker"
 
 
+def test_data_do_not_move_off_a_tier_that_is_lost() -> None:
+    lost = replace(box(BOOT, volumes=(replace(VOLUME, carried_by=()),)), roles=("docker",))
+    assert storage.decisions(lost)["docker_data_root"].value == "/srv/fast/docker"
+
+
 def test_it_is_dropped_where_the_disks_are_somebody_elses() -> None:
     assert (
         storage.dropped(box(NVME, kind="container:docker"))
