@@ -89,14 +89,16 @@ def existing(path):
     return path
 
 
-def judge(moves):
-    """Refuse before anything is copied.
+def judge(moves, check=False):
+    """Refuse before anything is copied. In check mode a disk that an earlier task would have mounted is not judged.
 
     Raises:
         Trouble: it does not fit, or containers run.
     """
     needed = {}
     for source, target in moves:
+        if check and not os.path.isdir(os.path.dirname(target)):
+            continue
         place = existing(target)
         device = os.stat(place).st_dev
         needed.setdefault(device, [place, 0, []])
@@ -205,7 +207,7 @@ def main():
     )
     moves = due(module.params["moves"])
     try:
-        judge(moves)
+        judge(moves, module.check_mode)
         if moves:
             move(module, moves)
     except Trouble as trouble:

@@ -26,7 +26,7 @@ def decisions(box: Box) -> dict[str, Decision]:
     rejected = tuple(line for tier in found.values() for line in tier.rejected)
     layout = [_drawn(box, name, tier) for name, tier in found.items() if tier.disks]
     decided = {LAYOUT: Decision(layout, told, "hardware", rejected)}
-    # Where the fast tier is neither made nor made now, data stay where they are; where it is lost, nothing moves off it.
+    # Without a fast tier, or one made in this run, data stay where they are; off a lost one nothing moves.
     if found[FAST].made or (found[FAST].disks and "storage" in box.roles):
         place = tiers.setting(box, FAST, "mountpoint")
         for name, folder in _KEPT.items():

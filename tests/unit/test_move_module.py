@@ -79,6 +79,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_copied(old: Path, monke
     with pytest.raises(module.Trouble, match=rf"has 0.0 GB free, and {old} is 0.0 GB: nothing was copied"):
         module.judge([(str(old), str(old.parent / "new"))])
     assert not (old.parent / "new").exists()
+    module.judge([(str(old), str(old.parent / "not-mounted-yet" / "new"))], check=True)
 
 
 def test_running_containers_keep_their_files(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
