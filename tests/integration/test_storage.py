@@ -235,3 +235,15 @@ def test_a_missing_archive_does_not_stop_a_boot(machine: Machine) -> None:
         "/srv/fast", "none",
     ]  # fmt: skip
     assert f"lacks {PAIR[0]}, which the archive tier lies on" in machine.refusal(*WANTED[2:])
+
+
+def test_disks_that_are_given_up_are_wiped_and_joined(machine: Machine) -> None:
+    both = [by_id("EXT"), by_id("RAW")]
+    spare = {**volume(both[0], 2), "name": "spare", "disks": both, "level": "lvm", "mountpoint": "/srv/spare"}
+    given = {"storage_layout": [spare], "storage_wipe": both}
+    done = machine.target.play(["storage"], given)
+    assert done.code == 0, done.output[-3000:]
+    assert machine.sh("findmnt -no FSTYPE /srv/spare; vgs --noheadings -o vg_name,pv_count").split() == [
+        "ext4", "prov-spare", "2",
+    ]  # fmt: skip
+    assert machine.target.play(["storage"], given).changed == []

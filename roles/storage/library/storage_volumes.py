@@ -68,6 +68,7 @@ import uuid
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.storage_disks import (
+    BY_ID,
     Trouble,
     claim,
     degraded,
@@ -119,7 +120,7 @@ def there(host, volume):
     device = device_of(known["uuid"]) if known else None
     if device is None:
         return None
-    planned = {os.path.realpath("/dev/disk/by-id/" + name): name for name in volume["disks"]}
+    planned = {os.path.realpath(BY_ID + name): name for name in volume["disks"]}
     found = disks_below(device)
     if sorted(planned) != found:
         names = ", ".join(planned.values())
@@ -146,7 +147,8 @@ def judged(host, volume, wipe):
     """The disks of a volume that is to be made, each fit to be written to."""
     disks = [look(name, host.run) for name in volume["disks"]]
     disks = [disk if disk.on_it else disk._replace(on_it=remains(disk)) for disk in disks]
-    wrong = [why for disk in disks for why in [objection(disk, disk.by_id in wipe)] if why]
+    given_up = {os.path.realpath(BY_ID + name.rpartition("/")[2]) for name in wipe}
+    wrong = [why for disk in disks for why in [objection(disk, disk.node in given_up)] if why]
     if wrong:
         raise Trouble("; ".join(wrong))
     sizes = [disk.size for disk in disks]
@@ -275,6 +277,8 @@ def bring_quotas(host, quotas, volumes, devices):
 
 def bring(host, layout, params):
     """Everything is judged before anything is written."""
+    if params["directories"] and params["group"] not in {each.gr_name for each in grp.getgrall()}:
+        raise Trouble("storage_group is %s, and this host has no such group: create it first" % params["group"])
     devices = {volume["name"]: there(host, volume) for volume in layout}
     new = {each["name"]: judged(host, each, params["wipe"]) for each in layout if devices[each["name"]] is None}
     with open(MOUNTINFO) as stream:
