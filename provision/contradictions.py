@@ -12,7 +12,10 @@ from typing import Any
 Contradiction = tuple[str, str, str]
 """The setting, the fact, the hint. Without a setting it is about the host itself."""
 
-_DIRECTORIES = ("docker_data_root", "docker_containerd_root", "model_cache_root", "python_ml_root")
+_DIRECTORIES = (
+    "docker_data_root", "docker_containerd_root", "model_cache_root", "python_ml_root", "storage_fast_mountpoint",
+    "storage_archive_mountpoint",
+)  # fmt: skip
 _SHARED = ("/", "/etc", "/home", "/mnt", "/opt", "/root", "/srv", "/tmp", "/usr", "/var")  # noqa: S108  they are refused
 
 _ACCOUNT = (r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "name of an account", "use letters, digits, dots, dashes and underscores")
@@ -35,6 +38,8 @@ _FORMS = {  # the roles guard the same: here it is told before a host is reached
     "nvidia_driver_version": (r"([0-9]+([.][0-9]+){1,2})?", "driver version", "write it like 580.95.05"),
     "python_ml_group": _ACCOUNT,
     "python_ml_user": _ACCOUNT,
+    "storage_group": _ACCOUNT,
+    "storage_health_mail": (r"\S+", "mail address", "write it like root or ops@example.org"),
 }
 _PROFILE = r"\d+g\.\d+gb[+.a-z0-9]*"  # of MIG, 1g.10gb+me
 _NOFILE = range(1024, 1048576 + 1)  # above it the kernel refuses every login, below it programs fail

@@ -101,6 +101,22 @@ class Disk:
     def empty(self) -> bool:
         return not self.contents
 
+    @property
+    def mounts(self) -> tuple[str, ...]:
+        """Where something on it is mounted: `/boot`, `[SWAP]`. The probe writes `sda1: ext4 on /boot`."""
+        places = (what.partition(": ")[2].partition(" on ")[2] for what in self.contents)
+        return tuple(place for place in places if place.startswith(("/", "[")))
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A tier of storage that an earlier run made, as the host's record has it; `disks` are by-id names."""
+
+    name: str
+    level: str  # single | mirror | lvm
+    disks: tuple[str, ...]
+    carried_by: tuple[str, ...] = ()  # kernel's names of the disks on which its file system is found now
+
 
 @dataclass(frozen=True)
 class HwmonChip:
@@ -138,6 +154,7 @@ class Hardware:
     nvswitches: tuple[str, ...] = ()  # PCI addresses; such a box needs NVIDIA's fabric manager
     nics: tuple[Nic, ...] = ()
     disks: tuple[Disk, ...] = ()
+    volumes: tuple[Volume, ...] = ()
     cooling: Cooling = Cooling()
     firmware: Firmware = Firmware()
     unknown: tuple[str, ...] = ()  # fields above that nobody looked at: what they hold says nothing of the box

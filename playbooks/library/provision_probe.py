@@ -34,7 +34,7 @@ import json
 import platform
 import sys
 
-from ansible.module_utils.provision_devices import cooling, disks, nics
+from ansible.module_utils.provision_devices import cooling, disks, nics, volumes
 from ansible.module_utils.provision_machine import (
     Box,
     cpu,
@@ -59,6 +59,7 @@ def collect(box, python):
         "nvswitches": [] if contained else nvswitches(box),
         "nics": nics(box),
         "disks": [] if contained else disks(box),
+        "volumes": [] if contained else volumes(box),
         "cooling": cooling(box, contained),
         "firmware": firmware(box, kind, contained),
         "unknown": [],

@@ -7,6 +7,8 @@ import re
 
 from ansible.module_utils.provision_machine import link, number, read
 
+# What the role storage made: a file system's UUID, level and disks by the name of the tier.
+VOLUMES = "var/lib/provision/storage/volumes.json"
 NOT_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd", "zd")
 # Liquid coolers with a pump, as liquidctl 1.16 knows them: vendor, then products.
 COOLERS = {
@@ -57,7 +59,7 @@ def transport(box, name):
 
 def block_tree(box):
     """What lsblk tells of each whole disk, by name; None where it cannot be asked."""
-    told = box.run("lsblk", "--json", "--bytes", "--output", "NAME,TYPE,FSTYPE,PTTYPE,MOUNTPOINT")
+    told = box.run("lsblk", "--json", "--bytes", "--output", "NAME,TYPE,FSTYPE,PTTYPE,MOUNTPOINT,UUID")
     try:
         return {entry["name"]: entry for entry in json.loads(told)["blockdevices"]}
     except (TypeError, ValueError, KeyError):
@@ -72,6 +74,30 @@ def contents(entry):
         what = (what or "data") + " on " + entry["mountpoint"]
     told = [entry["name"] + ": " + what] if what else []
     return told + [phrase for child in entry.get("children", []) for phrase in contents(child)]
+
+
+def uuids(entry):
+    """The UUIDs of everything on a disk or below it."""
+    below = [uuid for child in entry.get("children", []) for uuid in uuids(child)]
+    return [entry["uuid"], *below] if entry.get("uuid") else below
+
+
+def volumes(box):
+    """What the role storage made here, each with the disks that carry it now. A disk is known by what is on it."""
+    try:
+        record = json.loads(read(box, VOLUMES, "{}"))
+        tree = (block_tree(box) or {}).values()
+        return [
+            {
+                "name": name,
+                "level": volume["level"],
+                "disks": volume["disks"],
+                "carried_by": sorted(entry["name"] for entry in tree if volume["uuid"] in uuids(entry)),
+            }
+            for name, volume in sorted(record.items())
+        ]
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return []  # then its disks are merely not empty, and nothing on them is touched
 
 
 def disks(box):

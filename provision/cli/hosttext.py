@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from provision.cli import plantext
+from provision.cli import plantext, storagetext
 from provision.cli.page import BOLD, DIM, GREEN, RED, YELLOW, Page
 from provision.events import CheckFinished
 from provision.model import HostPlan
@@ -72,6 +72,8 @@ def _body(page: Page, outcome: HostOutcome, report: Report, *, verbose: bool) ->
         plantext.decisions(page, [one for one in report.data["decisions"] if one["host"] == outcome.host])
     elif verbose or (outcome.state == "planned" and not outcome.tasks):
         plantext.summary(page, outcome.hardware, outcome.plan)
+        if outcome.plan and "storage" in outcome.plan.roles:
+            storagetext.draw(page, outcome.plan.settings.get("storage_layout", ()), indent=2)
         if outcome.plan:
             plantext.reasons(page, outcome.plan, verbose=verbose)
     if outcome.plan and outcome.state != "refused" and "decisions" not in report.data:

@@ -41,6 +41,7 @@ files /usr/share/misc/pci.ids /usr/share/hwdata/pci.ids
 files /sys/class/net/*/speed /sys/class/net/*/operstate
 links /sys/class/net/*/device /sys/class/net/*/device/driver /sys/class/net/*/phy80211
 files /sys/block/*/size /sys/block/*/queue/rotational
+files /var/lib/provision/storage/volumes.json
 links /sys/block/* /sys/block/*/device /dev/disk/by-id/*
 files /sys/class/hwmon/*/name
 marks /sys/class/hwmon/*/pwm* /sys/class/hwmon/*/fan*_input /sys/class/hwmon/*/temp*_input
@@ -52,5 +53,5 @@ for disk in /sys/block/*; do marks "/dev/${disk##*/}"; done
 output uname -m
 output systemd-detect-virt --container
 output systemd-detect-virt --vm
-output lsblk --json --bytes --output NAME,TYPE,FSTYPE,PTTYPE,MOUNTPOINT
+output lsblk --json --bytes --output NAME,TYPE,FSTYPE,PTTYPE,MOUNTPOINT,UUID
 echo 'end		'

@@ -22,6 +22,7 @@ class Box:
     cards: tuple[Card, ...]
     pins: Mapping[str, Any]
     nvidia: Nvidia
+    roles: tuple[str, ...] = ()  # those that are applied, as far as --only and --skip choose
 
     @property
     def distribution(self) -> str:

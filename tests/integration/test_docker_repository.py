@@ -184,11 +184,13 @@ def test_data_directories_move_and_the_old_data_stays(ground: Ground) -> None:
     ground.sh("docker rm --force waiting")
     outcome = ground.apply("-v", docker_data_root="/srv/docker", docker_containerd_root="/srv/containerd")
     assert outcome.code == 0, outcome.output
-    assert "stay in /var/lib/docker; nothing is moved to /srv/docker" in outcome.output
-    assert ground.sh("docker info --format '{{.DockerRootDir}} {{.Images}}'") == "/srv/docker 0\n"
+    assert "remove the old copy: rm -r /var/lib/docker" in " ".join(outcome.output.split())
+    assert ground.sh("docker info --format '{{.DockerRootDir}} {{.Images}}'") == "/srv/docker 1\n"
     assert ground.sh("ls /srv/containerd/io.containerd.metadata.v1.bolt") == "meta.db\n"
     assert ground.apply(docker_data_root="/srv/docker", docker_containerd_root="/srv/containerd").changed == []
-    assert ground.apply().code == 0
+    back = ground.apply("-v")
+    assert back.code == 0
+    assert "stay in /srv/docker: /var/lib/docker has its own" in back.output
     assert ground.sh("docker info --format '{{.DockerRootDir}} {{.Images}}'") == "/var/lib/docker 1\n"
 
 

@@ -98,6 +98,10 @@ owned_json:
   description: The record of which of its keys are this role's.
   type: str
   returned: always
+moves:
+  description: The old data-root as C(source) and the new one as C(target), where there is something to move.
+  type: list
+  returned: always
 """
 
 import glob
@@ -249,17 +253,17 @@ def refuse_swarm(module, merged, root):
 
 
 def moved_root(module, found, merged):
-    """What to say about data that stays under the old data-root; refused while containers run from it."""
+    """The old data-root and the new one, where the old one has data; refused while containers run from it."""
     old, new = found.get("data-root", DEFAULT_ROOT), merged.get("data-root", DEFAULT_ROOT)
     if old == new or not any(glob.glob(os.path.join(old, pattern)) for pattern in DATA):
-        return []
+        return None
     running = module.run_command(["docker", "ps", "--quiet"])[1].split() if os.path.exists("/run/docker.sock") else []
     if running:
         module.fail_json(
             msg="%d containers run from %s, and a daemon that starts on %s loses sight of them. Stop them first, "
             "or leave docker_data_root as it is." % (len(running), old, new)
         )
-    return ["images, volumes and stopped containers stay in %s; nothing is moved to %s" % (old, new)]
+    return {"source": old, "target": new}
 
 
 def repository(module, source):
@@ -291,7 +295,9 @@ def main():
     found, merged, files = daemon(module, with_texts(module.params["daemon"]))
     refuse_flags(module, merged)
     refuse_swarm(module, merged, found.get("data-root", DEFAULT_ROOT))
-    notes = moved_root(module, found, merged)
+    move = moved_root(module, found, merged)
+    left = move and os.path.isdir(move["target"]) and bool(os.listdir(move["target"]))
+    notes = ["images, volumes and stopped containers stay in %(source)s: %(target)s has its own" % move] if left else []
     have = installed(module, sorted({*CE, *DISTRIBUTION, "docker-ce-rootless-extras", "apparmor"}))
     source, why = route(module.params, have)
     fresh = ENGINE[source] not in have
@@ -305,6 +311,7 @@ def main():
         rivals=[name for name in RIVALS[source] if name in have] if fresh else [],
         repository=repository(module, source),
         members=members_record(),
+        moves=[move] if move and not left else [],
         **files,
     )
 

@@ -1,0 +1,251 @@
+"""Disks of a virtual machine: the wrong ones are refused and stay as they are, the right ones become tiers that last.
+
+The tests stand in order: a bare machine, then made, broken and mended, rebooted, and at last robbed of disks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from provision import lab
+from provision.content import roles_dir
+from provision.lab import record, vm
+from tests.integration.conftest import LAB_STATE, Answer, Target, provision
+from tests.integration.hotplug import SIZE, Drives, by_id, fingerprint
+from tests.integration.test_box import changed_tasks
+
+# An emulated machine beside others takes ten times as long as alone.
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
+
+BOOT, NVME = "ata-LAB-SSD_LAB0SSD", "nvme-QEMU_NVMe_Ctrl_LAB0NVME"
+PAIR = [by_id("ONE"), by_id("TWO")]
+WANTED = (
+    "--only", "storage", "--set", f"storage_archive={json.dumps(PAIR)}", "--set", "storage_mirror=[archive]",
+    "--set", 'storage_quotas={"/srv/fast/scratch": 5}',
+)  # fmt: skip
+BOOT_SECONDS = 600  # 40 on an idle machine
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A virtual machine whose disks are seen from outside too."""
+
+    target: Target
+    drives: Drives
+    own: Sequence[Path]  # its own empty disks
+
+    def sh(self, script: str) -> str:
+        return self.target.sh(script)
+
+    def plan(self, *words: str) -> Answer:
+        given = (*self.target.options(), "--output", "json", "--only", "storage")
+        return provision("plan", "--tier", "workstation", *given, *words, home=self.target.home)
+
+    def layout(self) -> list[dict[str, Any]]:
+        answer = self.plan(*WANTED[2:])
+        assert answer.code == 0, answer.out[-3000:]
+        found: list[dict[str, Any]] = answer.host("storage")["plan"]["settings"]["storage_layout"]
+        return found
+
+    def refusal(self, *words: str) -> str:
+        answer = self.plan(*words)
+        assert answer.code == 2, answer.out[-3000:]
+        return json.dumps([answer.document["refusals"], answer.host("storage")["refusals"]])
+
+    def everything(self) -> list[str]:
+        """Every byte of the empty and the plugged disks, and what makes the boot disk boot."""
+        head = self.sh(f"sync; head -c 1048576 /dev/disk/by-id/{BOOT} | sha256sum; cat /etc/fstab")
+        files = [*self.own, *sorted(self.drives.folder.glob("*.raw"))]
+        return [head, *map(fingerprint, files)]
+
+    def reboot(self) -> None:
+        """Restart for real; returns when it answers and rests."""
+        before = self.sh("cat /proc/sys/kernel/random/boot_id")
+        self.target.sh("systemctl reboot", check=False)
+        deadline = time.monotonic() + BOOT_SECONDS
+        told = ""
+        while not told or told == before:
+            assert time.monotonic() < deadline, "it does not come back"
+            time.sleep(1)
+            if record.greets(self.target.host.address, self.target.host.port):
+                told = self.target.sh("cat /proc/sys/kernel/random/boot_id", check=False)
+        self.target.sh("systemctl is-system-running --wait", check=False)
+
+
+@pytest.fixture(scope="module")
+def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    if faults := lab.lacking():
+        pytest.skip(f"{faults[0]} ({faults[0].hint})")
+    target = new_target("storage", "vm-debian-12")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(LAB_STATE))
+        qemu = vm._machine("storage")
+    drives = Drives(qemu, tmp_path_factory.mktemp("drives"))
+    for serial in ("ONE", "TWO", "RAW", "EXT"):
+        drives.make(serial)
+    with drives.file("RAW").open("r+b") as stream:
+        for place in range(0, SIZE, 1 << 23):
+            stream.seek(place)
+            stream.write(os.urandom(1 << 16))
+    for serial in ("ONE", "TWO", "RAW", "EXT"):
+        drives.plug(serial)
+    # mdadm would have the initramfs made anew, which needs no array here and takes minutes under emulation.
+    target.sh("sed -i 's/^update_initramfs=.*/update_initramfs=no/' /etc/initramfs-tools/update-initramfs.conf")
+    target.sh(f"udevadm settle; mkfs.ext4 -q -L photos /dev/disk/by-id/{by_id('EXT')}; udevadm settle; sync")
+    return Machine(target, drives, [qemu.disk.with_name(f"{name}.raw") for name in ("hdd", "nvme")])
+
+
+def volume(disk: str, size_gb: int = 1) -> dict[str, Any]:
+    """A plan that names this disk, as it would be had somebody swapped disks since."""
+    return {
+        "name": "archive", "disks": [disk], "level": "single", "filesystem": "ext4", "mountpoint": "/srv/archive",
+        "options": ["noatime", "nofail"], "size_gb": size_gb, "holds": [],
+    }  # fmt: skip
+
+
+# -- the wrong disk --------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_refuses_wrong_disks_by_name_and_touches_nothing(machine: Machine) -> None:
+    before = machine.everything()
+    for words, said in (
+        ([f"storage_fast=[{BOOT}]"], [f"names {BOOT}, the disk this system runs from", "sda1: ext4 on /"]),
+        ([f"storage_wipe=[{BOOT}]"], [f"names {BOOT}, the disk this system runs from"]),
+        ([f"storage_archive=[{by_id('EXT')}]"], [f"names {by_id('EXT')}, which is not empty", ": ext4"]),
+        (["storage_fast=[nvme0n1]"], ["names nvme0n1, and the next boot may give that name", f"use {NVME}"]),
+    ):
+        told = machine.refusal(*(word for each in words for word in ("--set", each)))
+        assert [part for part in said if part not in told] == []
+    assert machine.everything() == before
+
+
+def test_the_host_refuses_at_the_last_moment_whatever_was_planned(machine: Machine) -> None:
+    before = machine.everything()
+    for disk, size, wipe, said in (
+        (BOOT, 21, [BOOT], f"{BOOT} is in use and is never written to: on it is sda"),
+        (by_id("EXT"), 1, [], f"{by_id('EXT')} is not empty: on it is sd"),
+        (by_id("RAW"), 1, [], "data without a signature"),
+        (by_id("ONE"), 4000, [], f"{by_id('ONE')} has 1 GB, and 4000 GB were planned"),
+        (by_id("GONE"), 1, [], f"{by_id('GONE')} is not there"),
+    ):
+        done = machine.target.play(["storage"], {"storage_layout": [volume(disk, size)], "storage_wipe": wipe})
+        assert done.code != 0
+        assert (done.changed, said in " ".join(done.output.split())) == ([], True), done.output[-2000:]
+    assert machine.everything() == before
+
+
+def test_disks_in_another_order_are_the_same_disks(machine: Machine) -> None:
+    where = f"readlink /dev/disk/by-id/{PAIR[0]} /dev/disk/by-id/{PAIR[1]}"
+    layout, order = machine.layout(), machine.sh(where)
+    machine.drives.unplug("ONE")
+    machine.drives.unplug("TWO")
+    machine.drives.plug("TWO")
+    machine.drives.plug("ONE")
+    machine.sh("udevadm settle")
+    assert machine.sh(where) != order
+    assert machine.layout() == layout
+
+
+# -- the right ones --------------------------------------------------------------------------------------------------
+
+
+def test_what_was_foretold_is_made_and_proved(machine: Machine) -> None:
+    strangers = [fingerprint(machine.drives.file(serial)) for serial in ("RAW", "EXT")]
+    foretold = machine.target.apply("--check", *WANTED, tier="workstation")
+    assert foretold.code == 0, foretold.out[-4000:]
+    applied = machine.target.apply(*WANTED, tier="workstation")
+    assert applied.code == 0, applied.out[-4000:] + applied.err[-2000:]
+    assert {check["state"] for check in applied.host("storage")["checks"]} == {"passed"}
+    assert changed_tasks(foretold, "storage") == changed_tasks(applied, "storage")
+    assert [fingerprint(machine.drives.file(serial)) for serial in ("RAW", "EXT")] == strangers
+
+
+def unchanged(machine: Machine) -> None:
+    again = machine.target.apply("--no-verify", *WANTED, tier="workstation")
+    assert again.code == 0, again.out[-4000:]
+    assert changed_tasks(again, "storage") == set()
+
+
+def rounds() -> list[list[dict[str, Any]]]:
+    """Controls that no test of another's can confuse stand together: each proof takes a while on this machine."""
+    controls = yaml.safe_load((roles_dir() / "storage" / "verify" / "controls.yml").read_text(encoding="utf-8"))
+    found: list[list[dict[str, Any]]] = []
+    for control in controls:
+        taken = [{name for each in row for name in each["fails"]} for row in found]
+        place = next((at for at, names in enumerate(taken) if not names & set(control["fails"])), None)
+        if place is None:
+            found.append([control])
+        else:
+            found[place].append(control)
+    return found
+
+
+@pytest.mark.parametrize("together", rounds(), ids=lambda row: f"{len(row)} at once, {row[0]['name']}")
+def test_what_is_broken_is_found(machine: Machine, together: list[dict[str, Any]]) -> None:
+    for control in together:
+        machine.sh(control["break"])
+    try:
+        answer = machine.target.verify(*WANTED, tier="workstation")
+    finally:
+        for control in together:
+            machine.sh(control["mend"])
+    checks = answer.host("storage")["checks"]
+    failed = {check["check"] for check in checks if check["state"] != "passed"}
+    assert failed == {name for control in together for name in control["fails"]}
+
+
+def test_after_a_real_reboot_everything_is_back_and_nothing_is_to_be_done(machine: Machine) -> None:
+    layout = machine.layout()
+    machine.sh("echo kept > /srv/archive/models/weights; sync")
+    machine.reboot()
+    assert machine.sh("cat /srv/archive/models/weights").strip() == "kept"
+    assert machine.layout() == layout
+    assert machine.target.verify(*WANTED, tier="workstation").code == 0
+    unchanged(machine)
+
+
+# -- lost ones -------------------------------------------------------------------------------------------------------
+
+
+def test_a_degraded_mirror_is_refused_with_what_is_left(machine: Machine) -> None:
+    machine.drives.unplug("TWO")
+    machine.sh("udevadm settle; sync")
+    told = machine.refusal(*WANTED[2:])
+    assert f"has a degraded mirror: {PAIR[0]} (on it: sd" in told
+    assert f"of it {PAIR[1]} is gone" in told
+    half = {**volume(PAIR[0]), "filesystem": "xfs"}
+    done = machine.target.play(["storage"], {"storage_layout": [half], "storage_wipe": PAIR})
+    assert done.code != 0
+    assert f"is a degraded mirror on {PAIR[0]}" in " ".join(done.output.split())
+    assert machine.sh("cat /srv/archive/models/weights").strip() == "kept"
+
+
+def test_a_missing_archive_does_not_stop_a_boot(machine: Machine) -> None:
+    machine.sh("umount /srv/archive; mdadm --stop /dev/md/*")
+    machine.drives.unplug("ONE")
+    machine.reboot()
+    assert machine.sh("findmnt -no TARGET /srv/fast; findmnt -no TARGET /srv/archive || echo none").split() == [
+        "/srv/fast", "none",
+    ]  # fmt: skip
+    assert f"lacks {PAIR[0]}, which the archive tier lies on" in machine.refusal(*WANTED[2:])
+
+
+def test_disks_that_are_given_up_are_wiped_and_joined(machine: Machine) -> None:
+    both = [by_id("EXT"), by_id("RAW")]
+    spare = {**volume(both[0], 2), "name": "spare", "disks": both, "level": "lvm", "mountpoint": "/srv/spare"}
+    given = {"storage_layout": [spare], "storage_wipe": both}
+    done = machine.target.play(["storage"], given)
+    assert done.code == 0, done.output[-3000:]
+    assert machine.sh("findmnt -no FSTYPE /srv/spare; vgs --noheadings -o vg_name,pv_count").split() == [
+        "ext4", "prov-spare", "2",
+    ]  # fmt: skip
+    assert machine.target.play(["storage"], given).changed == []

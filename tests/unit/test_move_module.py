@@ -1,0 +1,128 @@
+"""Directories that move to another disk: proved before they take their name, and the old copy stays."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from provision.content import load, playbooks_dir
+
+module = load(playbooks_dir() / "library" / "provision_move.py")
+
+
+class Ansible:
+    """Stands in for AnsibleModule: runs cp, remembers systemctl, whose units are all running."""
+
+    def __init__(self, check: bool = False, stop: tuple[str, ...] = ()) -> None:
+        self.check_mode, self.params = check, {"stop": list(stop)}
+        self.said: list[str] = []
+
+    def run_command(self, argv: list[str], **_: Any) -> tuple[int, str, str]:
+        self.said.append(" ".join(argv))
+        if argv[0] == "systemctl":
+            return 0, "", ""
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A tree with everything that a copy can lose."""
+    top = tmp_path / "old"
+    (top / "layers").mkdir(parents=True)
+    (top / "layers" / "one").write_text("content")
+    os.link(top / "layers" / "one", top / "layers" / "same")
+    (top / "link").symlink_to("layers/one")
+    (top / "private").mkdir(mode=0o710)
+    os.setxattr(top / "layers" / "one", "user.kind", b"layer")
+    return top
+
+
+def tree(top: Path) -> Mapping[str, Any]:
+    return {str(path.relative_to(top)): module.likeness(str(path)) for path in top.rglob("*")}
+
+
+def test_a_copy_is_the_same_and_the_old_one_stays(old: Path, tmp_path: Path) -> None:
+    before, new = tree(old), tmp_path / "fast" / "docker"
+    moves = module.due([{"source": str(old), "target": f"{new}/"}])
+    assert moves == [(str(old), str(new))]
+    module.move(Ansible(), moves)
+    assert tree(new) == tree(old) == before
+    assert [path.name for path in new.parent.iterdir()] == ["docker"]
+    assert module.due([{"source": str(old), "target": str(new)}]) == []  # a second run finds nothing to do
+
+
+@pytest.mark.parametrize("target", ["", "same", "taken"])
+def test_nothing_is_moved_onto_something_or_to_no_place(old: Path, tmp_path: Path, target: str) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    places = {"": "", "same": f"{old}/", "taken": str(tmp_path / "taken")}
+    assert module.due([{"source": str(old), "target": places[target]}]) == []
+
+
+def test_check_mode_copies_nothing(old: Path, tmp_path: Path) -> None:
+    ansible = Ansible(check=True, stop=("docker.service",))
+    module.move(ansible, [(str(old), str(tmp_path / "new"))])
+    assert ansible.said == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_copied(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (old / "big").write_bytes(os.urandom(200_000))
+    monkeypatch.setattr(module.os, "statvfs", lambda _: SimpleNamespace(f_bavail=50, f_frsize=4096))
+    with pytest.raises(module.Trouble, match=rf"has 0.0 GB free, and {old} is 0.0 GB: nothing was copied"):
+        module.judge([(str(old), str(old.parent / "new"))])
+    assert not (old.parent / "new").exists()
+    module.judge([(str(old), str(old.parent / "not-mounted-yet" / "new"))], check=True)
+
+
+def test_running_containers_keep_their_files(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "containers", lambda: 2)
+    ansible = Ansible(stop=("docker.service",))
+    with pytest.raises(module.Trouble, match="2 containers run"):
+        module.move(ansible, [(str(old), str(tmp_path / "new"))])
+    assert ansible.said == []
+
+
+def spoil(path: Path) -> None:
+    (path / "layers" / "one").write_text("CONTENT")
+
+
+def lose(path: Path) -> None:
+    (path / "link").unlink()
+
+
+def add(path: Path) -> None:
+    (path / "stranger").touch()
+
+
+def open_up(path: Path) -> None:
+    (path / "private").chmod(0o755)
+
+
+@pytest.mark.parametrize("harm", [spoil, lose, add, open_up])
+def test_a_copy_that_differs_never_takes_the_name(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Any
+) -> None:
+    monkeypatch.setattr(module, "containers", lambda: 0)
+    before, new = tree(old), tmp_path / "new"
+
+    class Harming(Ansible):
+        def run_command(self, argv: list[str], **known: Any) -> tuple[int, str, str]:
+            answer = super().run_command(argv, **known)
+            if argv[0] == "cp":
+                harm(Path(argv[-1]))
+            return answer
+
+    ansible = Harming(stop=("docker.service",))
+    with pytest.raises(module.Trouble, match=r"the copy of .* differs at"):
+        module.move(ansible, [(str(old), str(new))])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
+    assert tree(old) == before
+    assert ansible.said[-1] == "systemctl start docker.service"
