@@ -166,8 +166,8 @@ sumary: x
         (
             "mine.yml:11 roles.1",
             "is dcker, which is no role",
-            "did you mean docker? otherwise use base, cuda, cuda_repository, docker, gpu_power, model_cache, "
-            "nvidia_container_toolkit, nvidia_driver, python_ml, uv",
+            "did you mean docker? otherwise use base, cuda, cuda_repository, docker, gpu_power, kernel_tuning, "
+            "model_cache, nvidia_container_toolkit, nvidia_driver, python_ml, uv",
         ),
         (
             "mine.yml:12 sumary",

@@ -193,7 +193,7 @@ def test_a_mistyped_variable_is_told_from_somebodys_own() -> None:
 
 def test_every_role_is_in_the_registry_and_mirrors_is_nobodys() -> None:
     found = load_registry()
-    assert set(found.roles()) == {"base", "docker", "uv", "python_ml", "model_cache", *GPU_ROLES}
+    assert set(found.roles()) == {"base", "docker", "uv", "python_ml", "model_cache", "kernel_tuning", *GPU_ROLES}
     assert "mirrors" not in found.defaults()
     assert all(name.startswith(setting.role) for name, setting in found.settings.items())
 
