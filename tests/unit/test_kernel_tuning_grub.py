@@ -20,12 +20,19 @@ set -e
 for part in "$ROOT"/etc/default/grub.d/*.cfg; do [ ! -e "$part" ] || . "$part"; done
 %s
 cat > "$2" <<END
+### BEGIN /etc/grub.d/10_linux ###
 menuentry 'Debian' {
         linux   /boot/vmlinuz root=UUID=x ro $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT
 }
 menuentry 'Debian (recovery mode)' {
         linux   /boot/vmlinuz root=UUID=x ro single $GRUB_CMDLINE_LINUX
 }
+### END /etc/grub.d/10_linux ###
+### BEGIN /etc/grub.d/30_os-prober ###
+menuentry 'Another system' {
+        linux   /boot/vmlinuz-other root=UUID=y ro quiet
+}
+### END /etc/grub.d/30_os-prober ###
 END
 """
 CHECK = '#!/bin/sh\n! grep broken "$1"\n'
@@ -72,7 +79,7 @@ class Box:
         return differs
 
     def boot(self) -> None:
-        line = next(line for line in self.text("boot/grub/grub.cfg").splitlines() if "linux" in line)
+        line = next(line for line in self.text("boot/grub/grub.cfg").splitlines() if "/boot/vmlinuz" in line)
         self.put("proc/cmdline", "BOOT_IMAGE=" + line.split(None, 1)[1])
 
     def reboot_required(self, *words: str) -> bool:

@@ -172,8 +172,9 @@ def generate(run, declared):
 
 
 def lines(config):
-    """The words of each entry that boots a kernel as usual; those for a rescue have none of ours."""
-    every = [line.split() for line in re.findall(r"^\s*linux(?:efi)?\s+(.*)$", config, re.MULTILINE)]
+    """The words of each entry that boots this system as usual: not one for a rescue, nor another system's beside it."""
+    own = "".join(re.findall(r"(?ms)^### BEGIN /etc/grub.d/10_linux\w* ###$(.*?)^### END ", config))
+    every = [line.split() for line in re.findall(r"^\s*linux(?:efi)?\s+(.*)$", own, re.MULTILINE)]
     return [found for found in every if not {"single", "recovery"} & set(found)]
 
 

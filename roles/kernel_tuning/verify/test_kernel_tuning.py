@@ -39,10 +39,13 @@ def kernel_says(host: Host, pattern: str) -> dict[str, str]:
 
 
 def entries(host: Host) -> list[list[str]]:
-    """The words of each boot entry that is not for a rescue; where GRUB is not there, those of the running kernel."""
+    """The words of each boot entry of this system, but for those of a rescue; without GRUB the running kernel's."""
     with host.sudo():
-        config = host.check_output("cat /boot/grub/grub.cfg 2>/dev/null || sed 's/^/linux /' /proc/cmdline")
-    found = [line.split() for line in re.findall(r"^\s*linux(?:efi)?\s+(.*)$", config, re.MULTILINE)]
+        config = host.run("cat /boot/grub/grub.cfg")
+    if config.rc != 0:
+        return [host.file("/proc/cmdline").content_string.split()]
+    own = "".join(re.findall(r"(?ms)^### BEGIN /etc/grub.d/10_linux\w* ###$(.*?)^### END ", config.stdout))
+    found = [line.split() for line in re.findall(r"^\s*linux(?:efi)?\s+(.*)$", own, re.MULTILINE)]
     return [words for words in found if not {"single", "recovery"} & set(words)]
 
 
