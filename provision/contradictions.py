@@ -32,6 +32,11 @@ _FORMS = {  # the roles guard the same: here it is told before a host is reached
     "base_time_servers": (r"[A-Za-z0-9.:-]+", "host name or address", "write it like ntp.example"),
     "base_unattended_blacklist": (r'[^"\s;]*', "pattern of package names", "write it like nvidia-"),
     "cuda_versions": (r"[0-9]+[.][0-9]+", "CUDA release", "write it like '13.0', in quotes"),
+    "kernel_tuning_boot_parameters": (
+        r"[A-Za-z0-9_][A-Za-z0-9_.:,=/+@%*~^-]*",
+        "word of the kernel's command line",
+        "write it like iommu=pt, without spaces, quotes and semicolons",
+    ),
     "model_cache_group": _ACCOUNT,
     "model_cache_user": _ACCOUNT,
     "nvidia_driver_branch": (r"([0-9]+)?", "driver branch", "write it like 580"),
@@ -47,7 +52,8 @@ _NOFILE = range(1024, 1048576 + 1)  # above it the kernel refuses every login, b
 
 def of_settings(settings: Mapping[str, Any]) -> list[Contradiction]:
     """What contradicts itself on any host."""
-    return [*_forms(settings), *_directories(settings), *_environments(settings), *_models(settings), *_power(settings)]
+    judges = (_forms, _directories, _environments, _models, _power, _kernel)
+    return [fault for judge in judges for fault in judge(settings)]
 
 
 def _forms(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
@@ -132,3 +138,12 @@ def _power(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
     if 0 < supply < total:
         fact = f"is {supply}, and the caps of gpu_power_limits and gpu_power_rest_watts add up to {total}"
         yield "gpu_power_psu_watts", fact, "lower the caps"
+
+
+def _kernel(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
+    if settings["kernel_tuning_swappiness"] not in range(-1, 201):
+        fact = f"is {settings['kernel_tuning_swappiness']}, which no kernel takes"
+        yield "kernel_tuning_swappiness", fact, "choose from 0 to 200, or -1 to leave what is there"
+    for name in ("kernel_tuning_hugepages_2m", "kernel_tuning_hugepages_1g"):
+        if settings[name] < 0:
+            yield name, f"is {settings[name]}, less than nothing", "write a number of pages, or 0 for none"

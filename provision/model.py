@@ -53,12 +53,13 @@ class OperatingSystem:
 
 @dataclass(frozen=True)
 class Cpu:
-    """`cores` are physical, `threads` logical, both over all sockets."""
+    """`cores` are physical, `threads` logical, both over all sockets; memory is divided over `numa_nodes`."""
 
     model: str
     sockets: int
     cores: int
     threads: int
+    numa_nodes: int = 1
 
 
 @dataclass(frozen=True)

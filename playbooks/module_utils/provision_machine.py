@@ -99,7 +99,14 @@ def cpu(box):
         socket = entry.get("physical id", "0")
         sockets.add(socket)
         cores.add((socket, entry.get("core id", entry["processor"])))
-    return {"model": " ".join(model.split()), "sockets": len(sockets), "cores": len(cores), "threads": threads}
+    nodes = [name for name in box.names("sys/devices/system/node") if re.match(r"node\d+$", name)]
+    return {
+        "model": " ".join(model.split()),
+        "sockets": len(sockets),
+        "cores": len(cores),
+        "threads": threads,
+        "numa_nodes": len(nodes) or 1,
+    }
 
 
 def memory(box):

@@ -31,6 +31,7 @@ output() {
 
 files /etc/os-release /proc/cpuinfo /proc/meminfo /proc/sys/kernel/osrelease /run/systemd/container
 files /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes
+files /sys/devices/system/node/node*/cpulist
 files /sys/bus/pci/devices/*/class /sys/bus/pci/devices/*/vendor /sys/bus/pci/devices/*/device
 for device in /sys/bus/pci/devices/*; do
     [ "$(cat "$device/vendor" 2>/dev/null)" != 0x10de ] || files "$device/config"
