@@ -14,10 +14,11 @@ from provision.contradictions import Contradiction
 from provision.model import Nic
 from provision.solver.box import Box, Decision
 
-PROFILE, INTERFACE, MTU = "network_profile", "network_interface", "network_mtu"
+PROFILE, INTERFACE, MTU, BOND = "network_profile", "network_interface", "network_mtu", "network_bond_members"
 TEN, ONE, WIFI, KEEP = "10gbe", "1gbe", "wifi", "keep"
 _HARDWARE = "hardware"
 _FAST, _SLOW = 10_000, 1_000  # Mbit/s
+_LEAST = {TEN: _FAST, ONE: _SLOW}
 _QUEUES = 16  # more of them than this only cost memory at 10 Gbit/s
 _JUMBO, _STANDARD = 9216, 1500
 
@@ -61,7 +62,7 @@ def decisions(box: Box) -> Mapping[str, Decision]:
     queues = str(min(box.hardware.cpu.cores, _QUEUES))
     spread = "each interrupt keeps one processor near the card"
     untuned = "nothing is tuned" if kind == KEEP else "a wireless card has none to set"
-    decided = {
+    return {
         PROFILE: profile,
         INTERFACE: Decision(nic.name if nic else "", _why_nic(box, nic), _HARDWARE),
         "network_sysctls": Decision(dict(SYSCTLS[kind]), _WHY_SYSCTLS[kind], _HARDWARE),
@@ -74,7 +75,6 @@ def decisions(box: Box) -> Mapping[str, Decision]:
         "network_irq_affinity": Decision("spread" if wired else KEEP, spread if wired else untuned, _HARDWARE),
         "network_qdisc": Decision("fq" if wired else KEEP, "it paces each flow" if wired else untuned, _HARDWARE),
     }
-    return decided
 
 
 def faults(box: Box) -> list[Contradiction]:
@@ -136,6 +136,11 @@ def _speed(mbps: int) -> str:
 # -- refusing --------------------------------------------------------------------------------------------------------
 
 
+def _fictitious(box: Box) -> bool:
+    """A virtual machine's card says what the hypervisor likes, whatever the link below can do."""
+    return box.hardware.firmware.virtualization.startswith("vm:")
+
+
 def _names(nics: Sequence[Nic]) -> str:
     return ", ".join(nic.name for nic in nics) or "none"
 
@@ -144,15 +149,14 @@ def _wrong_card(box: Box) -> Iterator[Contradiction]:
     if _unseen(box):
         return
     there, hint = {nic.name for nic in box.hardware.nics}, f"those there: {_names(box.hardware.nics)}"
-    pin, bond = box.pins.get(INTERFACE), box.pins.get("network_bond") or {}
+    pin, members = box.pins.get(INTERFACE), box.pins.get(BOND) or []
     if pin and pin not in there:
         yield INTERFACE, f"is {pin}, and the host has no such network card", hint
-    members = bond.get("members", [])
     lacking = [name for name in members if name not in there]
     if lacking:
-        yield "network_bond", f"has the member {lacking[0]}, and the host has no such network card", hint
-    if bond and len(set(members)) < 2:
-        yield "network_bond", "has fewer than two members", "name two cards or more, or leave it out"
+        yield BOND, f"has the member {lacking[0]}, and the host has no such network card", hint
+    if len(set(members)) == 1:
+        yield BOND, "has fewer than two members", "name two cards or more, or leave it out"
 
 
 def _wrong_profile(box: Box) -> Iterator[Contradiction]:
@@ -162,8 +166,7 @@ def _wrong_profile(box: Box) -> Iterator[Contradiction]:
     if (pin == WIFI) != (nic.kind == WIFI):
         yield PROFILE, f"is {pin}, and {nic.name} is no {'wireless' if pin == WIFI else 'wired'} card", "leave it out"
         return
-    least = {TEN: _FAST, ONE: _SLOW}.get(pin, 0)
-    if nic.speed_mbps is not None and nic.speed_mbps < least:
+    if nic.speed_mbps is not None and nic.speed_mbps < _LEAST.get(pin, 0) and not _fictitious(box):
         fact = f"is {pin}, and the link of {nic.name} runs at {_speed(nic.speed_mbps)}"
         yield PROFILE, fact, f"leave it out; for a faster link, look at cable and switch: ethtool {nic.name}"
 
@@ -172,7 +175,7 @@ def _wrong_mtu(box: Box) -> Iterator[Contradiction]:
     mtu, nic = box.pins.get(MTU), _nic(box)
     if not mtu:
         return
-    if nic is None and not box.pins.get("network_bond") and not _unseen(box):
+    if nic is None and not box.pins.get(BOND) and not _unseen(box):
         yield MTU, f"is {mtu}, and no network card is up", f"name the card: {INTERFACE}"
     if not 576 <= mtu <= _JUMBO:
         yield MTU, f"is {mtu}, which is no size of a packet", f"choose from 576 to {_JUMBO}, or 0 to leave it"
@@ -188,7 +191,7 @@ def _wrong_words(box: Box) -> Iterator[Contradiction]:
     for name in ("network_rings", "network_queues"):
         if not re.fullmatch(r"max|keep|[1-9][0-9]*", pins.get(name, KEEP)):
             yield name, f"is {pins[name]!r}", "write max, keep or a number"
-    if not 20 <= pins.get("network_revert_seconds", 90) <= 600:
+    if not 20 <= pins.get("network_revert_seconds", 120) <= 600:
         yield "network_revert_seconds", f"is {pins['network_revert_seconds']}", "choose from 20 to 600"
     for name, parse in _ADDRESSES.items():
         value = pins.get(name) or []
@@ -246,8 +249,9 @@ def _wrong_wifi(pins: Mapping[str, Any]) -> Iterator[Contradiction]:
 def _warnings(box: Box) -> Iterator[str]:
     nic = _nic(box)
     kind = box.pins.get(PROFILE, _profile(box).value)
-    if nic and kind in (TEN, ONE) and nic.speed_mbps is None:
-        yield f"network_profile is {kind} by your word: {nic.name} does not tell its speed"
+    if nic and (nic.speed_mbps or 0) < _LEAST.get(kind, 0):
+        told = f"claims {_speed(nic.speed_mbps)}" if nic.speed_mbps else "does not tell its speed"
+        yield f"{PROFILE} is {kind} by your word: {nic.name} {told}"
     if kind == WIFI and not box.pins.get("network_wifi_country"):
         yield "network_wifi_country is not set: only the channels that are allowed everywhere are used"
     unused = [name for name in ("network_wifi_ssid",) if box.pins.get(name) and kind != WIFI]

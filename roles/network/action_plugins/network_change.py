@@ -9,7 +9,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 _BACK = 120  # seconds: how long bringing the former files back and getting through again may take
-_PAUSE = 1
+_PAUSE = 2  # until the change is in force, and between attempts
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
@@ -20,30 +20,26 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         begun = self._step("begin", task_vars)
         if begun.get("failed") or begun.get("state") != "armed":
             return {**result, **begun}
-        seconds = int(self._task.args.get("seconds", 90))
+        seconds = int(self._task.args.get("seconds", 120))
         deadline = time.monotonic() + seconds + _BACK
         while time.monotonic() < deadline:
-            ended = self._attempt(task_vars)
+            time.sleep(_PAUSE)
+            ended = self._anew(task_vars)
             if ended["state"] == "confirmed":
                 return {**result, **begun, "state": "confirmed"}
             if ended["state"] == "reverted":
                 return {**result, **begun, "state": "reverted", "failed": True, "changed": False, "msg": _told(ended)}
-            time.sleep(_PAUSE)
         msg = (
             f"{begun['what']} was tried, and the host does not answer, although its former settings were to come back "
             f"after {seconds} s. Look at its console: journalctl -u provision-network-revert"
         )
         return {**result, **begun, "failed": True, "msg": msg}
 
-    def _attempt(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """Where the change stands, told over a new connection; confirmed over one that is younger than the change."""
-        state = self._anew("state", task_vars)
-        return self._anew("confirm", task_vars) if state["state"] == "applied" else state
-
-    def _anew(self, step: str, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+    def _anew(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Where the change stands, asked over a new connection; the host confirms it if that one is young enough."""
         try:
             self._connection.reset()
-            answer = self._step(step, task_vars)
+            answer = self._step("confirm", task_vars)
         except AnsibleConnectionFailure:
             return {"state": "unknown"}
         return answer if "state" in answer else {"state": "unknown"}

@@ -27,7 +27,8 @@ options:
 EXAMPLES = r"""
 - name: Compare the network card with what is declared
   network_cards:
-    declared: {cards: [enp1s0], rings: max, queues: keep, irq_affinity: spread, qdisc: fq, country: "", power_save: true}
+    declared: {cards: [enp1s0], rings: max, queues: keep, irq_affinity: spread, qdisc: fq, country: "",
+               power_save: true}
     sysctls: {net.core.rmem_max: 67108864}
 """
 
@@ -54,7 +55,7 @@ def wrong_sysctls(wanted):
 def compare(module, declared, sysctls):
     if not module.get_bin_path("ethtool"):  # check mode on a bare host
         module.exit_json(changed=bool(declared["cards"] or sysctls), pending=["nothing can be asked yet"])
-    pending, troubles = apply(declared, True, lambda text: None)
+    pending, troubles = apply(declared, True, lambda _: None)
     if troubles:
         module.fail_json(msg="; ".join(troubles))
     pending += list(wrong_sysctls(sysctls))

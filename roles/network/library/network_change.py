@@ -8,9 +8,9 @@ module: network_change
 short_description: Change MTU, addresses, bond, Wi-Fi and firewall so that a mistake takes itself back
 description:
   - The task compares what is declared with the host. Where something differs, the former files are kept and a timer is
-    set that brings them back; the change is made; the controller opens a new SSH connection, sees that the peers answer,
-    and stops the timer. Where that does not come about within O(seconds), the task waits until the host is back as it
-    was and fails, saying what was tried.
+    set that brings them back; the change is made; the controller opens a new SSH connection, sees that the peers
+    answer, and stops the timer. Where that does not come about within O(seconds), the task waits until the host is
+    back as it was and fails, saying what was tried.
   - Writes netplan where the host uses it, else systemd-networkd. Other managers of networks are refused.
 options:
   declared:
@@ -24,11 +24,11 @@ options:
   seconds:
     description: How long SSH may stay away before the former files come back.
     type: int
-    default: 90
+    default: 120
   step:
-    description: C(begin), C(state) and C(confirm) are the action plugin's.
+    description: C(begin) and C(confirm) are the action plugin's.
     type: str
-    choices: [begin, state, confirm]
+    choices: [begin, confirm]
     default: begin
 """
 
@@ -37,7 +37,7 @@ EXAMPLES = r"""
   network_change:
     declared: "{{ __network_declared }}"
     passphrase: "{{ network_wifi_passphrase }}"
-    seconds: 90
+    seconds: 120
 """
 
 RETURN = r"""
@@ -50,9 +50,9 @@ paths:
   type: list
   returned: at step begin
 state:
-  description: C(none), C(armed), C(applied), C(confirmed) or C(reverted).
+  description: C(none), C(armed), C(confirmed) or C(reverted).
   type: str
-  returned: at the other steps
+  returned: always
 """
 
 import glob
@@ -91,12 +91,12 @@ def renderer(module):
     theirs = set(glob.glob("/etc/netplan/*.yaml")) - {network_files.NETPLAN}
     if module.get_bin_path("netplan") and theirs:
         return "netplan"
-    if module.run_command(["systemctl", "is-active", "systemd-networkd.service"])[1].strip() == "active":
-        return "networkd"
-    module.fail_json(
-        msg="this host's network is managed by neither netplan nor systemd-networkd, which the role can write: set it "
-        "there, and leave network_mtu, network_addresses, network_bond and network_wifi_ssid alone"
-    )
+    if module.run_command(["systemctl", "is-active", "systemd-networkd.service"])[1].strip() != "active":
+        module.fail_json(
+            msg="this host's network is managed by neither netplan nor systemd-networkd, which the role can write: set "
+            "it there, and leave network_mtu, network_addresses, network_bond_members and network_wifi_ssid alone"
+        )
+    return "networkd"
 
 
 def network_file(module, card):
@@ -128,14 +128,20 @@ def ssh_ports(module):
 
 def ssh_arrival():
     """Client address and port, server address and port. sudo drops the variable: an ancestor still has it."""
-    pid = os.getpid()
-    while pid > 1:
+    for pid in ancestors():
         found = re.search(r"(?:^|\0)SSH_CONNECTION=([^\0]*)", text_of("/proc/%d/environ" % pid) or "")
         if found:
             return found.group(1).split()
+    return None
+
+
+def ancestors():
+    """This process, its parent, and so on."""
+    pid = os.getpid()
+    while pid > 1:
+        yield pid
         stat = text_of("/proc/%d/stat" % pid)
         pid = int(stat.rpartition(")")[2].split()[1]) if stat else 0
-    return None
 
 
 def mtu_of(card):
@@ -175,8 +181,8 @@ def refuse_cutting_the_branch(module, declared):
     there = {address for card in network_files.cards(declared) for address in addresses(module, card)}
     if arrived[2] in there - kept:
         module.fail_json(
-            msg="SSH reaches this host at %s, which network_addresses does not hold: declare it beside the new address, "
-            "apply, point the inventory to the new one, and only then leave the old one out" % arrived[2]
+            msg="SSH reaches this host at %s, which network_addresses does not hold: declare it beside the new one, "
+            "apply, point the inventory to the new one, and only then leave this one out" % arrived[2]
         )
 
 
@@ -260,25 +266,39 @@ def drifted(wanted, path):
     return path in wanted and (os.stat(path).st_mode & 0o7777) != int(wanted[path][1], 8)
 
 
-def state(module):
+def tell(module):
+    """Where the change stands, for a controller that has to try again or to give up."""
     change, outcome = network_guard.load("change.json"), network_guard.load("outcome.json")
-    if network_guard.armed():
-        name = "applied" if os.path.exists(network_guard.place("applied")) else "armed"
-    else:
-        name = "reverted" if outcome else "confirmed"
+    name = "armed" if network_guard.armed() else "reverted" if outcome else "confirmed"
     module.exit_json(changed=False, state=name, what=change.get("what", ""), why=outcome.get("why", ""))
+
+
+def proves(applied):
+    """Whether this connection is younger than the change. sshd has a process for each; without one nothing is proved
+    and nothing can be cut.
+    """
+    for pid in ancestors():
+        name = text_of("/proc/%d/comm" % pid) or ""
+        if name.startswith("sshd"):
+            ticks = int(text_of("/proc/%d/stat" % pid).rpartition(")")[2].split()[19])
+            return ticks / os.sysconf("SC_CLK_TCK") > applied
+    return True
 
 
 def confirm(module):
     """Over a connection that is younger than the change."""
+    applied = network_guard.load("applied")
+    if not applied or not proves(applied["at"]):
+        tell(module)
     declared = module.params["declared"]
     size = (declared["mtu"] or 1500) - 28  # the headers of IP and ICMP
     for peer in declared["peers"] if declared["mtu"] else []:
         if module.run_command(["ping", "-M", "do", "-c", "3", "-i", "0.3", "-W", "2", "-s", str(size), peer])[0] != 0:
             why = "%s does not answer a packet of %d bytes that may not be divided" % (peer, size + 28)
             network_guard.revert(why)
-            state(module)
-    network_guard.disarm()
+            tell(module)
+    if not network_guard.disarm():
+        tell(module)
     module.exit_json(changed=True, state="confirmed", proof=PROOF)
 
 
@@ -287,13 +307,13 @@ def main():
         argument_spec={
             "declared": {"type": "dict", "required": True},
             "passphrase": {"type": "str", "default": "", "no_log": True},
-            "seconds": {"type": "int", "default": 90},
-            "step": {"type": "str", "default": "begin", "choices": ["begin", "state", "confirm"]},
+            "seconds": {"type": "int", "default": 120},
+            "step": {"type": "str", "default": "begin", "choices": ["begin", "confirm"]},
         },
         supports_check_mode=True,
     )
     try:
-        {"begin": begin, "state": state, "confirm": confirm}[module.params["step"]](module)
+        {"begin": begin, "confirm": confirm}[module.params["step"]](module)
     except network_guard.Trouble as trouble:
         module.fail_json(msg=str(trouble))
 

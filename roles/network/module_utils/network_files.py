@@ -21,7 +21,7 @@ def declared_links(declared):
 
 def main_link(declared):
     """The link that has the addresses: the bond, where one is asked for."""
-    return declared["bond"].get("name", "bond0") if declared["bond"] else declared["interface"]
+    return declared["bond"]["name"] if declared["bond"] else declared["interface"]
 
 
 def cards(declared):
@@ -154,7 +154,7 @@ table inet provision {{
         ct state established,related accept
         ct state invalid drop
         iif lo accept
-        meta l4proto {{ icmp, ipv6-icmp }} accept
+        meta l4proto {{ 1, 58 }} accept comment "ICMP of both families"
         udp sport 67 udp dport 68 accept
         udp dport 546 accept
         tcp dport {{ {ssh} }} accept
@@ -188,9 +188,13 @@ def firewall(declared, ssh_ports):
     )
 
 
+# By number: a host without /etc/protocols knows no names.
+NUMBERS = {"tcp": 6, "udp": 17}
+
+
 def admit(entry):
     """`ct original` is the port that was asked for: the same as the packet's own where nothing was translated."""
-    port = "ct original protocol %s ct original proto-dst %s" % (entry["protocol"], entry["port"])
+    port = "meta l4proto %d ct original proto-dst %s" % (NUMBERS[entry["protocol"]], entry["port"])
     for family, mark in (("ip", "."), ("ip6", ":")):
         sources = [source for source in entry["from"] if mark in source]
         if sources:

@@ -12,6 +12,8 @@ it loads the firewall too).
 Runs on Python 3.8.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -109,8 +111,7 @@ def arm(change, seconds):
     stop(TIMER)
     try:
         # Transient: a boot has the mark instead.
-        run("systemd-run", "--quiet", "--collect", "--unit", TIMER, "--on-active=%d" % seconds,
-            "--timer-property=AccuracySec=1s", PROGRAM, "revert", "SSH did not come back within %d s" % seconds)  # fmt: skip
+        later(TIMER, seconds, "revert", "SSH did not come back within %d s" % seconds)
     except Trouble:
         remove(place("armed"))
         raise
@@ -127,8 +128,13 @@ def write_new(change):
 def apply_later():
     """In a moment, and not by a child of the connection that may not outlive it."""
     stop(APPLY)
-    run("systemd-run", "--quiet", "--collect", "--unit", APPLY, "--on-active=1", "--timer-property=AccuracySec=100ms",
-        PROGRAM, "apply")  # fmt: skip
+    later(APPLY, 1, "apply")
+
+
+def later(unit, seconds, *words):
+    """This program with these words in so many seconds, by systemd: whatever becomes of who asked for it."""
+    timer = ["--unit", unit, "--on-active=%d" % seconds, "--timer-property=AccuracySec=100ms"]
+    run("systemd-run", "--quiet", "--collect", *timer, PROGRAM, *words)
 
 
 def stop(unit):
@@ -136,18 +142,34 @@ def stop(unit):
     run("systemctl", "reset-failed", unit + ".service", fails=False)
 
 
+@contextlib.contextmanager
+def alone():
+    """The timer and the controller may come at the same moment: one of them has the word."""
+    with open(HOME + ".lock", "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
 def disarm():
-    """The host is reached: what stands now stays."""
+    """The host is reached: what stands now stays. False where it has been taken back already."""
+    with alone():
+        if not armed():
+            return False
+        remove(place("armed"))
+        os.sync()
     stop(TIMER)
-    remove(place("armed"))
-    os.sync()
+    return True
 
 
 def revert(why):
     """Bring back what stood before, whatever of it fails, and remember why."""
-    change = load("change.json")
-    if not armed() or not change:
-        return
+    with alone():
+        change = load("change.json")
+        if armed() and change:
+            take_back(change, why)
+
+
+def take_back(change, why):
     for path, former in change["former"].items():
         if former is None:
             remove(path)
@@ -249,7 +271,7 @@ def apply_now():
         print("network-guard: %s" % trouble, file=sys.stderr)
         revert(str(trouble))
         return 1
-    save("applied", str(time.time()))
+    save("applied", json.dumps({"at": time.clock_gettime(time.CLOCK_BOOTTIME)}))
     return 0
 
 
@@ -260,6 +282,7 @@ def main(arguments):
         boot()
         return 0
     if arguments[:1] == ["revert"]:
+        run("systemctl", "stop", APPLY + ".service", fails=False)  # it may hang
         revert(" ".join(arguments[1:]) or "somebody asked for it")
         return 0
     print(__doc__)

@@ -67,7 +67,7 @@ def is_up(card):
 
 
 def pairs(text):
-    """The two sections of `ethtool -g` and `-l`: what the card can have at most, and what it has; by lower-case name."""
+    """The two sections of `ethtool -g` and `-l`, by lower-case names: at most, and now."""
     most, _, now = text.partition("Current hardware settings")
     return tuple(
         {name.strip().lower(): int(count) for name, count in re.findall(r"^([A-Za-z ]+):\s+(\d+)$", part, re.MULTILINE)}
@@ -104,7 +104,7 @@ def set_counts(card, declared):
         other = {field: count for field, count in wanted.items() if now.get(field) != count}
         if other:
             words = [word for field, count in sorted(other.items()) for word in (field, str(count))]
-            told = "%s: %s" % (what, ", ".join("%s %s" % pair for pair in zip(words[::2], words[1::2])))
+            told = "%s: %s" % (what, " ".join(words))
             yield Change(card, told, lambda setting=setting, words=words: run("ethtool", setting, card, *words))
 
 
@@ -118,7 +118,7 @@ def cpus(text):
 
 
 def interrupts(card):
-    """The card's interrupts that somebody handles, in the order of their numbers. A virtio card's belong to its parent."""
+    """The card's interrupts that somebody handles, by their numbers. Those of a virtio card belong to its parent."""
     device = os.path.realpath(NET + card + "/device")
     numbers = []
     for place in (device, os.path.dirname(device)):
@@ -178,9 +178,9 @@ def wireless(card, declared):
     if declared["country"] and "country %s:" % declared["country"] not in run("iw", "reg", "get"):
         told = "the regulatory domain %s" % declared["country"]
         yield Change(card, told, lambda: run("iw", "reg", "set", declared["country"]))
-    if not declared["power_save"] and is_up(card):
-        if not run("iw", "dev", card, "get", "power_save").strip().endswith("off"):
-            yield Change(card, "no power saving", lambda: run("iw", "dev", card, "set", "power_save", "off"))
+    saves = is_up(card) and not run("iw", "dev", card, "get", "power_save").strip().endswith("off")
+    if saves and not declared["power_save"]:
+        yield Change(card, "no power saving", lambda: run("iw", "dev", card, "set", "power_save", "off"))
 
 
 STEPS = (set_counts, spread, queueing, wireless)
