@@ -46,7 +46,7 @@ def read(text: str, subject: str, *, reverse: bool = False) -> Measured:
             sender_cpu=remote if reverse else local,
             receiver_cpu=local if reverse else remote,
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         said = " ".join(text.split())[:200] or "nothing"
         raise refuse(subject, f"could not be measured: iperf3 said {said}", "try it by hand: iperf3 -c HOST") from None
 

@@ -1,4 +1,4 @@
-"""The dead man's switch: what stood before comes back, whatever fails, unless somebody said in time that it may stay."""
+"""The dead man's switch: what stood before comes back, whatever fails, unless it was disarmed in time."""
 
 from __future__ import annotations
 

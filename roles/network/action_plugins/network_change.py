@@ -8,7 +8,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-_BACK = 120  # seconds: how long bringing the former files back and getting through again may take
+_BACK = 180  # seconds: how long bringing the former files back and getting through again may take
 _PAUSE = 2  # until the change is in force, and between attempts
 
 
@@ -22,6 +22,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             return {**result, **begun}
         seconds = int(self._task.args.get("seconds", 120))
         deadline = time.monotonic() + seconds + _BACK
+        ended: dict[str, Any] = {}
         while time.monotonic() < deadline:
             time.sleep(_PAUSE)
             ended = self._anew(task_vars)
@@ -31,7 +32,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 return {**result, **begun, "state": "reverted", "failed": True, "changed": False, "msg": _told(ended)}
         msg = (
             f"{begun['what']} was tried, and the host does not answer, although its former settings were to come back "
-            f"after {seconds} s. Look at its console: journalctl -u provision-network-revert"
+            f"after {seconds} s ({ended.get('why')}). Look at its console: journalctl -u provision-network-revert"
         )
         return {**result, **begun, "failed": True, "msg": msg}
 
@@ -40,9 +41,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
         try:
             self._connection.reset()
             answer = self._step("confirm", task_vars)
-        except AnsibleConnectionFailure:
-            return {"state": "unknown"}
-        return answer if "state" in answer else {"state": "unknown"}
+        except AnsibleConnectionFailure as error:
+            return {"state": "unknown", "why": str(error)}
+        return answer if "state" in answer else {"state": "unknown", "why": answer.get("msg")}
 
     def _step(self, step: str, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         arguments = {**self._task.args, "step": step}

@@ -220,7 +220,7 @@ def phrase(declared, files):
         told += ["the wireless network"] if declared["wifi"]["ssid"] else []
         told = told or ["the network files of before"]
         return "%s on %s" % (" and ".join(told), network_files.main_link(declared))
-    return " and ".join(told) or "the regulatory domain"
+    return " and ".join(told) or ("the regulatory domain" if files else "nothing")
 
 
 def begin(module):
