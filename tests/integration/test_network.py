@@ -19,7 +19,7 @@ from provision.content import roles_dir
 from tests.integration.conftest import LAB_STATE, Answer, Target, provision
 from tests.integration.test_box import changed_tasks
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 CHANGE = "Change link and firewall, and take it back where SSH does not return"
 OPEN = [{"port": "8000", "protocol": "tcp", "from": []}]
@@ -267,3 +267,43 @@ def test_two_firewalls_are_refused(pair: tuple[Target, Target]) -> None:
     assert done.code != 0
     assert "firewalld is active, and two firewalls would judge each packet" in " ".join(done.output.split())
     assert 9000 in reached(first)
+
+
+# udev has nothing to trigger where /sys is read-only, and netplan takes that for a failure.
+NETPLAN = r"""
+DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends netplan.io > /dev/null 2>&1
+printf '#!/bin/sh\nexit 0\n' > /usr/local/sbin/udevadm; chmod +x /usr/local/sbin/udevadm
+gateway=$(ip route | sed -n 's/default via \([^ ]*\).*/\1/p')
+address=$(ip -oneline -4 address show eth0 | sed -n 's/.*inet \([^ ]*\).*/\1/p')
+cat > /etc/netplan/10-lan.yaml <<END
+network: {version: 2, ethernets: {eth0: {addresses: [$address], routes: [{to: 0.0.0.0/0, via: $gateway}]}}}
+END
+chmod 600 /etc/netplan/10-lan.yaml
+systemctl enable --quiet --now systemd-networkd && netplan apply 2> /dev/null
+"""
+
+
+def test_netplan_gets_a_second_address_and_a_bad_bond_takes_itself_back(pair: tuple[Target, Target]) -> None:
+    host = pair[1]
+    host.sh(NETPLAN)
+    given = {"network_profile": "keep", "network_interface": "eth0", "network_revert_seconds": 20}
+    beside = {**given, "network_addresses": [f"{host.host.address}/22", "198.18.7.1/30"]}
+    assert host.play(["network"], beside).code == 0
+    shown = "ip -br -4 address; ip route; ls -l /etc/netplan"
+    assert "198.18.7.1/30" in host.sh(shown)
+    before = host.sh(shown)
+    done = host.play(["network"], {**given, "network_bond_members": ["eth0", "eth9"]})
+    assert done.code != 0
+    said = " ".join(done.output.split())
+    assert "the bond of eth0 and eth9 on bond0 was tried and taken back: SSH did not come back within 20 s" in said
+    assert host.sh(shown) == before
+
+
+def test_an_address_that_ssh_uses_is_not_declared_away(pair: tuple[Target, Target]) -> None:
+    host = pair[1]
+    away = {"network_profile": "keep", "network_interface": "eth0", "network_addresses": ["198.18.7.1/30"]}
+    done = host.play(["network"], away)
+    assert done.code != 0
+    assert f"SSH reaches this host at {host.host.address}, which network_addresses does not hold" in " ".join(
+        done.output.split()
+    )
