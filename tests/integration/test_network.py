@@ -89,7 +89,9 @@ def machine(new_target: Callable[..., Target]) -> Iterator[Machine]:
     if faults := lab.lacking():
         pytest.skip(f"{faults[0]} ({faults[0].hint})")
     found = Machine(new_target("network", "vm-debian-12"))
-    found.target.sh(f"{SPARE}; networkctl reload")
+    found.target.sh(
+        f"{SPARE}; networkctl reload; apt-get -q update > /dev/null; apt-get install -qy irqbalance > /dev/null 2>&1"
+    )
     yield found
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(LAB_STATE))

@@ -161,3 +161,12 @@ def test_what_has_no_effect_is_told() -> None:
     assert (
         "network_wifi_ssid has no effect: the profile is 10gbe" in planned(box(nic()), network_wifi_ssid="x").warnings
     )
+
+
+def test_the_passphrase_stands_in_no_reason() -> None:
+    found = planned(
+        box(nic("wlp1s0", None, "wifi")), network_wifi_ssid="studio", network_wifi_passphrase="quiet-harbour-7"
+    )
+    said = [line for reason in found.reasons for line in (reason.choice, reason.because, *reason.rejected)]
+    assert "(secret)" in said
+    assert [line for line in said if "quiet-harbour-7" in line] == []
