@@ -12,6 +12,7 @@ FLOORS = {
     "errors": 0, "model": 0, "events": 0, "report": 0, "codec": 0, "nearest": 0, "redact": 0,
     "catalog": 1, "resolve": 1, "solver": 1, "translate": 1, "fold": 1, "schema": 1, "yamlfile": 1,
     "content": 1, "settings": 1, "comparison": 1, "contradictions": 1, "lspci": 1, "nvidia_smi": 1, "gpu_health": 1,
+    "link_speed": 1,
     "inventory": 2, "inventory_reader": 2, "ledger": 2, "hardware_file": 2, "engine": 2, "lab": 2,
     "operations": 3,
     "cli": 4, "__main__": 5,

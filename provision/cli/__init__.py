@@ -17,6 +17,7 @@ VERBS = {
     "plan": ("provision.cli.hosts", "Show what would be decided for hosts, and why. Changes nothing."),
     "explain": ("provision.cli.explain", "Show why it would be decided so: each choice, and what was rejected."),
     "verify": ("provision.cli.hosts", "Prove that hosts are what their tier says. Changes nothing."),
+    "netcheck": ("provision.cli.netcheck", "Measure the network between two hosts and judge it against their link."),
     "trust": ("provision.cli.trust", "Show a host's key and remember it in your known_hosts."),
     "tiers": ("provision.cli.tiers", "List the tiers, or show what one means."),
     "catalog": ("provision.cli.catalog", "Say what of the facts about GPUs, drivers and frameworks is unsound or old."),
