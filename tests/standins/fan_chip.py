@@ -1,4 +1,4 @@
-"""Runs on a virtual machine: a fan controller whose registers a test writes and reads, and the drill that is made of it.
+"""Runs on a virtual machine: a fan controller whose registers a test writes and reads, and the drill made of it.
 
 The kernel's i2c-stub holds the registers, and the kernel's own adt7475 driver makes a hwmon chip of them: what the fan
 service writes is what stands in the registers, and nothing answers to it by itself.
@@ -6,7 +6,6 @@ service writes is what stands in the registers, and nothing answers to it by its
 
 import ctypes
 import fcntl
-import glob
 import json
 import os
 import signal
@@ -14,12 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 ADDRESS = 0x2E
 TEMPERATURES, PWM, CONFIGURATION = (0x25, 0x26, 0x27), 0x30, 0x5C
 # Who it is, that its measurements run, and that its temperatures are two's complements.
 IDENTITY = {0x3D: 0x75, 0x3E: 0x41, 0x3F: 0x02, 0x40: 0x01, 0x7C: 0x01}
-STATUS, CONFIG, UNIT = "/run/provision-cooling/status.json", "/etc/provision/cooling.json", "provision-cooling"
+STATUS, CONFIG = Path("/run/provision-cooling/status.json"), Path("/etc/provision/cooling.json")
+UNIT = "provision-cooling"
 PATIENCE_S = 120  # an emulated machine beside a busy test suite
 
 
@@ -37,17 +38,16 @@ class Request(ctypes.Structure):
 
 
 def bus():
-    for path in glob.glob("/sys/class/i2c-adapter/i2c-*/name"):
-        with open(path) as stream:
-            if "stub" in stream.read():
-                return path.split("/")[4]
+    for path in Path("/sys/class/i2c-adapter").glob("i2c-*/name"):
+        if "stub" in path.read_text():
+            return path.parent.name
     raise SystemExit("there is no i2c-stub")
 
 
 def register(number, value=None):
     """Write a register, or read it."""
     data = Data(byte=value or 0)
-    with open("/dev/" + bus(), "r+b", buffering=0) as stream:
+    with Path("/dev", bus()).open("r+b", buffering=0) as stream:
         fcntl.ioctl(stream, 0x0706, ADDRESS)  # I2C_SLAVE_FORCE
         fcntl.ioctl(stream, 0x0720, Request(value is None, number, 2, ctypes.pointer(data)))  # I2C_SMBUS, a byte
     return data.byte
@@ -55,15 +55,14 @@ def register(number, value=None):
 
 def plug_in():
     """Two chips: the one before the fan controller takes the hwmon number that would have been its."""
-    for words in (["i2c-dev"], ["i2c-stub", "chip_addr=0x48,%#x" % ADDRESS]):
+    for words in (["i2c-dev"], ["i2c-stub", f"chip_addr=0x48,{ADDRESS:#x}"]):
         subprocess.run(["modprobe", *words], check=True)
     for number, value in IDENTITY.items():
         register(number, value)
     heat(40)
     chips = ["lm75 0x48"] if "first" not in sys.argv else []
-    for chip in (*chips, "adt7475 %#x" % ADDRESS):
-        with open("/sys/class/i2c-adapter/%s/new_device" % bus(), "w") as stream:
-            stream.write(chip)
+    for chip in (*chips, f"adt7475 {ADDRESS:#x}"):
+        Path("/sys/class/i2c-adapter", bus(), "new_device").write_text(chip)
 
 
 def heat(celsius):
@@ -72,8 +71,7 @@ def heat(celsius):
 
 
 def status():
-    with open(STATUS) as stream:
-        return json.load(stream)
+    return json.loads(STATUS.read_text())
 
 
 def until(condition, what):
@@ -86,7 +84,7 @@ def until(condition, what):
         except (OSError, ValueError, KeyError):
             pass  # the driver or the service is away at the moment
         time.sleep(0.05)
-    raise SystemExit("%s: not within %d s; %s" % (what, PATIENCE_S, open(STATUS).read()))
+    raise SystemExit(f"{what}: not within {PATIENCE_S} s; {STATUS.read_text()}")
 
 
 def curve():
@@ -127,7 +125,7 @@ def pid():
 def step(celsius):
     """Heat it, wait for the look that reads it, and tell what then stands in the register."""
     heat(celsius)
-    until(lambda: curve()["celsius"] == celsius, "%d C is read" % celsius)
+    until(lambda: curve()["celsius"] == celsius, f"{celsius} C is read")
     return [celsius, curve()["percent"], register(PWM)]
 
 
@@ -155,14 +153,11 @@ def drill():
     phase("after modprobe -r", lambda: subprocess.run(["modprobe", "adt7475"], check=True), driven)
     phase("rmmod", lambda: subprocess.run(["rmmod", "adt7475"], check=True), lambda: register(PWM) == 255)
     phase("after rmmod", lambda: None, driven)
-    with open(CONFIG) as stream:
-        good = stream.read()
-    with open(CONFIG, "w") as stream:
-        stream.write(good.replace("100", "90"))
+    good = CONFIG.read_text()
+    CONFIG.write_text(good.replace("100", "90"))
     phase("bad configuration", lambda: subprocess.run(["systemctl", "restart", UNIT], check=False), failsafe)
     refused = subprocess.run(["systemctl", "is-failed", UNIT], stdout=subprocess.PIPE, check=False).stdout.decode()
-    with open(CONFIG, "w") as stream:
-        stream.write(good)
+    CONFIG.write_text(good)
     phase("after bad configuration", lambda: subprocess.run(["systemctl", "restart", UNIT], check=True), driven)
     print(json.dumps({"trace": trace.rows, "seconds": seconds, "steps": steps, "refused": refused.strip()}))
 

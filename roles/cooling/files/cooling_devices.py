@@ -69,19 +69,18 @@ class Hwmon:
         return found[0]
 
     def celsius(self):
+        """The hottest, and only where all of them answer: the one that does not may be it."""
         folder = self.folder()
         paths = ["%s/%s_input" % (folder, self.channel)] if self.channel else glob.glob(folder + "/temp*_input")
-        told, why = [], "%s has no temperature" % self.chip
-        for path in paths:
-            try:
-                if os.path.exists(path[: -len("input")] + "fault") and read(path[: -len("input")] + "fault") != "0":
-                    raise Lost("%s tells of a fault" % path)
-                told.append(plausible(int(read(path)) / 1000.0, path))
-            except (Lost, ValueError) as error:
-                why = str(error)
-        if not told:
-            raise Lost(why)
-        return max(told)
+        if not paths:
+            raise Lost("%s has no temperature" % self.chip)
+        return max(self.input(path) for path in paths)
+
+    def input(self, path):
+        fault = path[: -len("input")] + "fault"
+        if os.path.exists(fault) and read(fault) != "0":
+            raise Lost("%s tells of a fault" % path)
+        return plausible(int(read(path)) / 1000.0, path)
 
     def found(self):
         return read("%s/%s_enable" % (self.folder(), self.channel)) if self.switch() else None
