@@ -96,6 +96,10 @@ def failsafe():
     return register(PWM) == 255 and register(CONFIGURATION) >> 5 == 0
 
 
+def full():
+    return register(PWM) == 255
+
+
 def driven():
     return register(CONFIGURATION) >> 5 == 7 and not curve()["failsafe"] and register(PWM) < 255
 
@@ -147,15 +151,15 @@ def drill():
     phase("after SIGKILL", lambda: None, driven)
     phase("SIGSTOP", lambda: os.kill(pid(), signal.SIGSTOP), failsafe)
     phase("after SIGSTOP", lambda: None, driven)
-    phase("faulty sensor", lambda: register(TEMPERATURES[1], 0x80), lambda: register(PWM) == 255)
+    phase("faulty sensor", lambda: register(TEMPERATURES[1], 0x80), full)
     phase("after faulty sensor", lambda: heat(58), driven)
     phase("modprobe -r", lambda: subprocess.run(["modprobe", "-r", "adt7475"], check=True), failsafe)
     phase("after modprobe -r", lambda: subprocess.run(["modprobe", "adt7475"], check=True), driven)
-    phase("rmmod", lambda: subprocess.run(["rmmod", "adt7475"], check=True), lambda: register(PWM) == 255)
+    phase("rmmod", lambda: subprocess.run(["rmmod", "adt7475"], check=True), full)
     phase("after rmmod", lambda: None, driven)
     good = CONFIG.read_text()
     CONFIG.write_text(good.replace("100", "90"))
-    phase("bad configuration", lambda: subprocess.run(["systemctl", "restart", UNIT], check=False), failsafe)
+    phase("bad configuration", lambda: subprocess.run(["systemctl", "restart", UNIT], check=False), full)
     refused = subprocess.run(["systemctl", "is-failed", UNIT], stdout=subprocess.PIPE, check=False).stdout.decode()
     CONFIG.write_text(good)
     phase("after bad configuration", lambda: subprocess.run(["systemctl", "restart", UNIT], check=True), driven)

@@ -96,10 +96,13 @@ class Hwmon:
         write("%s/%s" % (self.folder(), self.channel), math.ceil(percent * 255 / 100))
 
     def release(self, found):
-        """Full, and then what the chip did by itself before; 0 and 1 are no control at all."""
+        """Full, and then what the chip did by itself before; 0 and 1 are no control at all.
+
+        A driver that was loaded while the chip was driven may know no way back: the chip then stays at full.
+        """
         self.set(100)
         if found not in (None, "0", "1"):
-            write(self.switch(), found)
+            attempt(write, self.switch(), found)
 
 
 def plausible(celsius, subject):
