@@ -61,21 +61,20 @@ _OLD_DELL = re.compile(r"PowerEdge [RT]\d[1-3]\d\b")  # 11th to 13th generation;
 
 def decisions(box: Box) -> Mapping[str, Decision]:
     """Curves for what can be driven, and what they need on the host."""
-    name = str(box.pins.get(PROFILE) or "balanced")
-    found = {PROFILE: Decision(name, "neither loud nor hot", "catalogue")}
-    chosen = planned(box, PROFILES[name])
+    profile = str(box.pins.get(PROFILE) or "balanced")
+    chosen = planned(box, PROFILES[profile])
     curves = box.pins.get(CURVES, chosen)
-    found[CURVES] = Decision(chosen, _because(box, name), "hardware", tuple(_rejected(box)))
-    used = {address for curve in curves for address in (*curve["sources"], *curve["outputs"])}
-    driven = (chip for chip in box.hardware.cooling.chips if chip.module and _is_driven(chip, curves))
-    modules = {chip.name: chip.module for chip in driven}
-    found["cooling_modules"] = Decision(modules, "unloading one of these would leave its fans as they are", "hardware")
-    monitored = bool(box.hardware.cooling.bmc) and not _zones(box)
-    found["cooling_monitored"] = Decision(monitored, _why_monitored(box), "hardware")
-    needed = {"liquidctl": "liquidctl:", "ipmitool": ("supermicro:", "dell:")}
-    packages = [name for name, kinds in needed.items() if any(each.startswith(kinds) for each in used)]
-    packages += ["ipmitool"] if monitored else []
-    found["cooling_packages"] = Decision(packages, "they talk to the coolers and the BMC of this box", "hardware")
+    found = {
+        PROFILE: Decision(profile, "neither loud nor hot", "catalogue"),
+        CURVES: Decision(chosen, _because(box, profile), "hardware", tuple(_rejected(box))),
+        "cooling_monitored": Decision(_monitored(box), _why_monitored(box), "hardware"),
+    }
+    if modules := _modules(box, curves):
+        because = "unloading one of these would leave its fans as they are"
+        found["cooling_modules"] = Decision(modules, because, "hardware")
+    if packages := list(_packages(box, curves)):
+        because = "they talk to the coolers and the BMC of this box"
+        found["cooling_packages"] = Decision(packages, because, "hardware")
     return found
 
 
@@ -87,10 +86,12 @@ def faults(box: Box) -> list[Contradiction]:
 def warnings(box: Box) -> list[str]:
     """Fans that stay with their firmware although a GPU's heat is nothing that it could know of."""
     told = []
-    outputs = {output for curve in box.pins.get(CURVES, planned(box)) for output in curve["outputs"]}
+    chassis = [each for each in _outputs(_curves(box)) if not each.startswith(("nvml:", "liquidctl:"))]
     passive = [card for card in box.cards if card.passive]
-    if passive and not any(not output.startswith(("nvml:", "liquidctl:")) for output in outputs):
-        told.append(f"nothing drives the chassis fans, which alone cool {say(passive)}: see to its fan mode in the BMC")
+    if passive and not chassis and "cooling" not in box.hardware.unknown:
+        told.append(
+            f"only the chassis fans cool {say(passive)}, and the firmware drives them: set its fan mode to full"
+        )
     for cooler in box.hardware.cooling.aio:
         if cooler not in _CHANNELS:
             told.append(f"the liquid cooler {cooler} keeps to its own firmware: its channels are not known here")
@@ -102,7 +103,9 @@ def dropped(box: Box) -> str:
     kind = box.hardware.firmware.virtualization
     if kind == "wsl" or kind.startswith("container:"):
         return f"the fans are those of {'Windows' if kind == 'wsl' else 'the host of this container'}"
-    if not box.hardware.cooling.bmc and not box.pins.get(CURVES, planned(box)):
+    if not box.hardware.cooling.bmc and not _curves(box):
+        if "cooling" in box.hardware.unknown:
+            return "nobody has looked for its fans"
         return "no chip, card, cooler or BMC here lets anybody drive or watch a fan: the firmware does"
     return ""
 
@@ -128,6 +131,12 @@ def planned(box: Box, profile: Profile = PROFILES["balanced"]) -> list[dict[str,
             outputs = [] if _spared(box, output) else [output]
             every.append(_curve(f"{channel} {cooler}", [f"liquidctl:{cooler}#liquid"], outputs, profile, 0))
     return [curve for curve in every if curve["sources"] and curve["outputs"]]
+
+
+def _curves(box: Box) -> Sequence[Curve]:
+    """The curves that the box gets: somebody's own, or the plan's."""
+    found: Sequence[Curve] = box.pins.get(CURVES, planned(box))
+    return found
 
 
 def _curve(name: str, sources: Sequence[str], outputs: Sequence[str], profile: Profile, limit: int) -> dict[str, Any]:
@@ -188,8 +197,27 @@ def _spared(box: Box, output: str) -> bool:
     return any(fnmatchcase(output, pattern) for pattern in box.pins.get(SPARED, ()))
 
 
-def _is_driven(chip: HwmonChip, curves: Sequence[Curve]) -> bool:
-    return any(output.startswith(_address(chip) + "#") for curve in curves for output in curve["outputs"])
+def _outputs(curves: Sequence[Curve]) -> list[str]:
+    return [output for curve in curves for output in curve["outputs"]]
+
+
+def _modules(box: Box, curves: Sequence[Curve]) -> dict[str, str]:
+    """The kernel modules of the chips that are driven."""
+    driven = {output.split("#")[0] for output in _outputs(curves)}
+    return {chip.name: chip.module for chip in box.hardware.cooling.chips if chip.module and _address(chip) in driven}
+
+
+def _packages(box: Box, curves: Sequence[Curve]) -> Iterator[str]:
+    outputs = _outputs(curves)
+    if any(output.startswith("liquidctl:") for output in outputs):
+        yield "liquidctl"
+    if _monitored(box) or any(output.startswith(("supermicro:", "dell:")) for output in outputs):
+        yield "ipmitool"
+
+
+def _monitored(box: Box) -> bool:
+    """Whether the BMC drives fans by itself."""
+    return bool(box.hardware.cooling.bmc) and not _zones(box)
 
 
 # -- what is said of it --------------------------------------------------------------------------------------------
