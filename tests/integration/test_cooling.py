@@ -23,7 +23,7 @@ from tests.integration.conftest import Answer, Target
 from tests.integration.test_box import changed_tasks
 from tests.standins.trace_plot import plot
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 CHIP = "/usr/local/sbin/fan-chip"
 SOURCE = Path(__file__).parents[1] / "standins" / "fan_chip.py"

@@ -153,7 +153,7 @@ def drill():
     phase("after SIGSTOP", lambda: None, driven)
     phase("faulty sensor", lambda: register(TEMPERATURES[1], 0x80), full)
     phase("after faulty sensor", lambda: heat(58), driven)
-    phase("modprobe -r", lambda: subprocess.run(["modprobe", "-r", "adt7475"], check=True), failsafe)
+    phase("modprobe -r", lambda: subprocess.run(["modprobe", "-r", "adt7475"], stdout=sys.stderr, check=True), failsafe)
     phase("after modprobe -r", lambda: subprocess.run(["modprobe", "adt7475"], check=True), driven)
     phase("rmmod", lambda: subprocess.run(["rmmod", "adt7475"], check=True), full)
     phase("after rmmod", lambda: None, driven)
