@@ -1,6 +1,7 @@
 """The back ends of the fan service: cards, BMCs, liquid coolers.
 
-A BMC is a simulator behind the real ipmitool; NVML is a stand-in that answers as the real one does.
+A BMC is a simulator behind the real ipmitool, a liquid cooler is a file behind Debian's liquidctl and its driver; NVML
+is a stand-in that answers as the real one does.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import pytest
 from cooling_parts import Chip, config, curve, load_program, processor, script
 
 from tests.standins.bmc import AUTOMATIC, Bmc
+
+STANDINS = Path(__file__).parents[1] / "standins"
 
 
 @pytest.fixture
@@ -180,3 +183,76 @@ def test_a_program_that_is_missing_or_hangs_is_a_loss(
 def test_what_a_simple_namespace_cannot_do_is_told_and_not_raised(devices: ModuleType) -> None:
     odd = SimpleNamespace(celsius=lambda: json.loads("[]")["status"])
     assert "nobody understands" in devices.attempt(odd.celsius)[1]
+
+
+# -- liquid coolers: Debian's liquidctl and its driver, over a cooler that is a file ----------------------------------
+
+
+class Cooler:
+    """What a NZXT Kraken X53 measures and was told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "cooler.json"
+        self.heat(31.4)
+
+    def heat(self, celsius: float) -> None:
+        self.path.write_text(json.dumps({"celsius": celsius, "written": []}), encoding="utf-8")
+
+    def duties(self) -> list[int]:
+        """The pump's duty in percent for 20 to 59 C of the liquid, as the last report told it."""
+        reports = [bytes.fromhex(text) for text in json.loads(self.path.read_text())["written"]]
+        told = [report for report in reports if report[:4] == b"\x72\x01\x00\x00"]
+        return [*told[-1][4:44]] if told else []
+
+
+@pytest.fixture
+def cooler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cooler:
+    assert Path("/usr/bin/liquidctl").exists(), "liquidctl is missing: tools/setup test installs it"
+    made = Cooler(folder)
+    monkeypatch.setenv("LIQUID_COOLER", str(made.path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    script(folder / "bin/liquidctl", f'exec /usr/bin/python3 {STANDINS / "liquidctl_cli.py"} "$@"\n')
+    return made
+
+
+@pytest.fixture
+def unhurried(devices: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "PATIENCE_S", 60)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_pump_is_told_a_duty_and_left_at_full(cooler: Cooler, devices: ModuleType) -> None:
+    pump = devices.device("liquidctl:1e71:2014#pump")
+    pump.set(62.5)
+    assert set(cooler.duties()[:-1]) == {63}
+    assert cooler.duties()[-1] == 100, "the cooler itself goes to full at 59 C"
+    pump.release(None)
+    assert set(cooler.duties()) == {100}
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_the_liquid_is_read_and_a_hot_one_drives_the_pump(
+    cooler: Cooler, program: ModuleType, devices: ModuleType
+) -> None:
+    address = "liquidctl:1e71:2014"
+    pump = curve(sources=[f"{address}#liquid"], outputs=[f"{address}#pump"], points=[[30, 60], [50, 100]])
+    made = program.Service(config(pump))
+    cooler.heat(40.5)
+    made.tick(0)
+    assert made.good == {f"{address}#liquid": (0, 40.5)}
+    assert cooler.duties()[0] == 81
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_cooler_that_was_unplugged_is_lost_in_liquidctls_words(cooler: Cooler, devices: ModuleType) -> None:
+    _, why = devices.attempt(devices.device("liquidctl:1e71:3008#liquid").celsius)
+    assert why
+    _, why = devices.attempt(devices.device("liquidctl:1e71:3008#pump").set, 50)
+    assert "liquidctl --vendor 0x1e71 --product 0x3008" in why
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_liquid_that_no_cooler_can_have_is_no_reading(cooler: Cooler, devices: ModuleType) -> None:
+    cooler.heat(255.9)
+    _, why = devices.attempt(devices.device("liquidctl:1e71:2014#liquid").celsius)
+    assert "reads 255.9 C" in why
