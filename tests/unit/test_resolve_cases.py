@@ -69,7 +69,7 @@ def test_case(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     except ProvisionError as error:
         found = [[refusal.subject, refusal.fact, refusal.hint] for refusal in error.refusals]
         name = "expected_refusals.yml"
-        text = "---\n" + yaml.safe_dump(found, width=1000)
+        text = "---\n" + yaml.safe_dump(found, width=120)
     if os.environ.get("PROVISION_UPDATE_CASES"):
         for old in case.glob("expected*"):
             old.unlink()
