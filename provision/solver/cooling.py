@@ -65,7 +65,6 @@ def decisions(box: Box) -> Mapping[str, Decision]:
     chosen = planned(box, PROFILES[profile])
     curves = box.pins.get(CURVES, chosen)
     found = {
-        PROFILE: Decision(profile, "neither loud nor hot", "catalogue"),
         CURVES: Decision(chosen, _because(box, profile), "hardware", tuple(_rejected(box))),
         "cooling_monitored": Decision(_monitored(box), _why_monitored(box), "hardware"),
     }

@@ -45,7 +45,7 @@ def test_the_tiers_document_the_missions_machines() -> None:
 
 @pytest.mark.parametrize("tier", tiers(), ids=lambda tier: tier.name)
 def test_a_tier_says_plainly_what_is_not_managed(tier) -> None:
-    assert {"storage", "network", "cooling", "workloads"} <= set(tier.not_managed_yet)
+    assert {"storage", "network", "workloads"} <= set(tier.not_managed_yet)
     assert all(": not managed yet" in said for said in tier.not_managed_yet.values())
 
 
@@ -166,7 +166,7 @@ sumary: x
         (
             "mine.yml:11 roles.1",
             "is dcker, which is no role",
-            "did you mean docker? otherwise use base, cuda, cuda_repository, docker, gpu_power, model_cache, "
+            "did you mean docker? otherwise use base, cooling, cuda, cuda_repository, docker, gpu_power, model_cache, "
             "nvidia_container_toolkit, nvidia_driver, python_ml, uv",
         ),
         (

@@ -101,9 +101,10 @@ def test_every_chip_holds_the_duty_of_its_hottest_curve(host: Host, curves: Mapp
         wrong = {}
         for output in outputs:
             place, channel = output.split("@")[1].split("#")
-            told = host.run(f"cat /run/provision-cooling/status.json; cat /sys/devices/{place}/hwmon/hwmon*/{channel}")
-            status, _, register = told.stdout.partition("}}")
-            wanted = math.ceil(json.loads(status + "}}")["outputs"][output] * 255 / 100)
+            register = f"cat /sys/devices/{place}/hwmon/hwmon*/{channel}"
+            told = host.run(f"cat /run/provision-cooling/status.json; echo; {register}")
+            status, _, register = told.stdout.partition("\n")
+            wanted = math.ceil(json.loads(status)["outputs"][output] * 255 / 100)
             if register.strip() != str(wanted):
                 wrong[output] = f"holds {register.strip() or told.stderr.strip()} of 255, and {wanted} is due"
         if not wrong:
