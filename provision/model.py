@@ -121,12 +121,19 @@ class Volume:
 
 @dataclass(frozen=True)
 class HwmonChip:
-    """A kernel hwmon chip with its counts of settable PWM outputs, fan tachometers and temperature inputs."""
+    """A kernel hwmon chip with its counts of settable PWM outputs, fan tachometers and temperature inputs.
+
+    `place` is its device below /sys/devices, with `*` for each number that is counted anew at every boot; `module` is
+    the kernel module that drives it, empty where it is built into the kernel.
+    """
 
     name: str
     pwms: int
     fans: int
     temperatures: int
+    place: str = ""
+    module: str = ""
+    outputs: tuple[str, ...] = ()  # the names of the PWM outputs: pwm1, pwm3
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ class Cooling:
     chips: tuple[HwmonChip, ...] = ()
     aio: tuple[str, ...] = ()  # USB ids of liquid coolers
     bmc: str | None = None  # the BMC's device node, where there is one
+    board: str = ""  # the board's name, which says what commands a BMC knows
 
 
 @dataclass(frozen=True)

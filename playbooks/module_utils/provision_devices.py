@@ -125,16 +125,28 @@ def disks(box):
     return found
 
 
+def place(target):
+    """Where a chip's device is below /sys/devices, with `*` for what another boot numbers otherwise."""
+    found = re.match(r"/?sys/devices/(.+)/hwmon/hwmon\d+$", target)
+    below = re.sub(r"i2c-\d+/\d+-", "i2c-*/*-", found.group(1)) if found else ""
+    return re.sub(r"(/\w{4}:\w{4}:\w{4})\.\w{4}$", r"\1.*", below)  # a HID device's last number counts plugging in
+
+
 def chips(box):
     found = []
     for name in sorted(box.names("sys/class/hwmon")):
-        files = box.names("sys/class/hwmon/" + name)
+        base = "sys/class/hwmon/" + name
+        files = box.names(base)
+        pwms = sorted((file for file in files if re.match(r"pwm\d+$", file)), key=lambda file: int(file[3:]))
         found.append(
             {
-                "name": read(box, "sys/class/hwmon/" + name + "/name", name),
-                "pwms": sum(bool(re.match(r"pwm\d+$", file)) for file in files),
+                "name": read(box, base + "/name", name),
+                "pwms": len(pwms),
                 "fans": sum(bool(re.match(r"fan\d+_input$", file)) for file in files),
                 "temperatures": sum(bool(re.match(r"temp\d+_input$", file)) for file in files),
+                "place": place(box.target(base)),
+                "module": link(box, base + "/device/driver/module") or "",
+                "outputs": pwms,
             }
         )
     return found
@@ -155,4 +167,5 @@ def cooling(box, contained):
         "chips": [] if contained else chips(box),
         "aio": [] if contained else coolers(box),
         "bmc": next(("/" + node for node in nodes if box.exists(node)), None),
+        "board": read(box, "sys/class/dmi/id/board_name"),
     }

@@ -45,10 +45,11 @@ files /sys/block/*/size /sys/block/*/queue/rotational
 files /var/lib/provision/storage/volumes.json
 links /sys/block/* /sys/block/*/device /dev/disk/by-id/*
 files /sys/class/hwmon/*/name
+links /sys/class/hwmon/* /sys/class/hwmon/*/device/driver/module
 marks /sys/class/hwmon/*/pwm* /sys/class/hwmon/*/fan*_input /sys/class/hwmon/*/temp*_input
 files /sys/bus/usb/devices/*/idVendor /sys/bus/usb/devices/*/idProduct
 files /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
-files /sys/class/dmi/id/sys_vendor /sys/class/dmi/id/product_name
+files /sys/class/dmi/id/sys_vendor /sys/class/dmi/id/product_name /sys/class/dmi/id/board_name
 marks /.dockerenv /run/.containerenv /dev/ipmi0 /dev/ipmi/0 /dev/ipmidev/0 /dev/nvidia* /dev/dri/*
 for disk in /sys/block/*; do marks "/dev/${disk##*/}"; done
 output uname -m

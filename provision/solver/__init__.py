@@ -11,7 +11,7 @@ from provision.catalog import Catalog
 from provision.catalog.nvidia import Branch
 from provision.contradictions import Contradiction
 from provision.model import Driver
-from provision.solver import because, driver, frameworks, kernel_tuning, network, storage, toolkit
+from provision.solver import because, cooling, driver, frameworks, kernel_tuning, network, storage, toolkit
 from provision.solver.box import Box, Decision
 from provision.solver.cards import identify, mig_faults, product_named
 
@@ -38,7 +38,7 @@ class Area(Protocol):
         """Why this box does not get the role; empty where it does."""
 
 
-AREAS: Mapping[str, Area] = {"storage": storage, "network": network, "kernel_tuning": kernel_tuning}
+AREAS: Mapping[str, Area] = {"storage": storage, "network": network, "kernel_tuning": kernel_tuning, "cooling": cooling}
 """The areas by role."""
 
 

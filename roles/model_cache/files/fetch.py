@@ -131,7 +131,8 @@ def need_space(request: Request, absent: list[RepoFile]) -> None:
     free = shutil.disk_usage(request.cache).free
     if needed + request.reserve_bytes > free:
         told = [f"{count / 1e9:.1f} GB" for count in (needed, request.reserve_bytes, free)]
-        raise Fault(f"{request.repo} needs {told[0]} and {told[1]} to spare in {request.cache}, where {told[2]} are free")
+        spare = f"{told[1]} to spare in {request.cache}"
+        raise Fault(f"{request.repo} needs {told[0]} and {spare}, where {told[2]} are free")
 
 
 def bring(request: Request, entry: RepoFile) -> str | None:

@@ -1,0 +1,191 @@
+"""The fan service on a real hwmon chip: a kernel driver over registers that the test heats and reads.
+
+One virtual machine, from bare to rebooted; the tests stand in order. Nothing answers to the registers by itself, so
+what stands in them is what the service wrote. The drill's trace is left in pytest's folder, as a table and a picture.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from provision.content import roles_dir
+from tests.integration.conftest import Answer, Target
+from tests.integration.test_box import changed_tasks
+from tests.standins.trace_plot import plot
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+CHIP = "/usr/local/sbin/fan-chip"
+SOURCE = Path(__file__).parents[1] / "standins" / "fan_chip.py"
+# The chip is there before the service, as a board's is.
+UNIT = f"""\
+[Unit]
+Before=provision-cooling.service ssh.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/python3 {CHIP} plug
+[Install]
+WantedBy=multi-user.target
+"""
+BOOT = "cat /proc/sys/kernel/random/boot_id"
+SHORT = ("--set", "cooling_interval_s=1", "--set", "cooling_hold_s=4")
+ROLE = ("--only", "cooling", *SHORT)
+
+
+class Machine:
+    """The machine, and what it answers to `apply` and `verify` of the one role."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        target.sh(f"cat > {CHIP} <<'END'\n{SOURCE.read_text(encoding='utf-8')}\nEND\n")
+        target.sh(f"cat > /etc/systemd/system/fan-chip.service <<'END'\n{UNIT}END\nsystemctl enable --quiet fan-chip")
+        target.sh(f"python3 {CHIP} plug first")
+
+    def apply(self, *words: str) -> Answer:
+        return self.target.apply(*ROLE, *words, tier="workstation")
+
+    def verify(self) -> Answer:
+        return self.target.verify(*ROLE, tier="workstation")
+
+    def chip(self, *words: str) -> Any:
+        return json.loads(self.target.sh(f"python3 {CHIP} {' '.join(words)}") or "null")
+
+    def reboot(self) -> None:
+        """Reboot it, and wait until it rests."""
+        boot = self.target.sh(BOOT)
+        self.target.sh("systemctl --no-block reboot", check=False)
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            time.sleep(2)
+            if self.target.sh(BOOT, check=False).strip() not in ("", boot.strip()):
+                self.target.sh("systemctl is-system-running --wait", check=False)
+                return
+        raise AssertionError("it does not come back from its reboot")
+
+    def hwmon(self) -> str:
+        return self.target.sh("grep -l adt7475 /sys/class/hwmon/*/name").strip()
+
+
+@pytest.fixture(scope="module")
+def machine(new_target: Callable[..., Target]) -> Machine:
+    return Machine(new_target("cooling", "vm-debian-12"))
+
+
+@pytest.fixture(scope="module")
+def planned(machine: Machine) -> dict[str, Any]:
+    """The plan of the first apply."""
+    answer = machine.apply()
+    assert answer.code == 0, answer.out[-4000:] + answer.err[-2000:]
+    found: dict[str, Any] = answer.host(machine.target.name)["plan"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def drill(machine: Machine, planned: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = machine.chip("drill")
+    return found
+
+
+def duty(points: list[list[float]], celsius: float) -> float:
+    if celsius <= points[0][0]:
+        return points[0][1]
+    for (cooler, less), (hotter, more) in pairwise(points):
+        if celsius <= hotter:
+            return less + (more - less) * (celsius - cooler) / (hotter - cooler)
+    return 100
+
+
+def test_the_plan_drives_the_chip_by_name_and_place(planned: dict[str, Any]) -> None:
+    (curve,) = planned["settings"]["cooling_curves"]
+    assert curve["sources"] == ["hwmon:adt7475@i2c-*/*-002e"]
+    assert curve["outputs"] == [f"hwmon:adt7475@i2c-*/*-002e#pwm{number}" for number in (1, 2, 3)]
+    assert planned["settings"]["cooling_modules"] == {"adt7475": "adt7475"}
+
+
+def test_on_the_way_up_the_register_holds_what_the_curve_says(planned: dict[str, Any], drill: dict[str, Any]) -> None:
+    points = planned["settings"]["cooling_curves"][0]["points"]
+    assert len(drill["steps"]["up"]) == 11
+    for celsius, _, register in drill["steps"]["up"]:
+        assert register == math.ceil(duty(points, celsius) * 255 / 100), f"{celsius} C"
+    assert drill["steps"]["up"][-1][2] == 255
+
+
+def test_on_the_way_down_it_stays_within_the_hysteresis(planned: dict[str, Any], drill: dict[str, Any]) -> None:
+    curve = planned["settings"]["cooling_curves"][0]
+    registers = [register for _, _, register in drill["steps"]["down"]]
+    assert registers == sorted(registers, reverse=True)
+    assert registers[-1] < registers[0]
+    for celsius, _, register in drill["steps"]["down"]:
+        least, most = duty(curve["points"], celsius), duty(curve["points"], celsius + curve["hysteresis_c"])
+        assert math.ceil(least * 255 / 100) <= register <= math.ceil(most * 255 / 100), f"{celsius} C"
+
+
+@pytest.mark.parametrize("fault", ["SIGKILL", "SIGSTOP", "faulty sensor", "modprobe -r", "rmmod", "bad configuration"])
+def test_whatever_fails_the_register_reaches_full_and_then_the_curve_again(drill: dict[str, Any], fault: str) -> None:
+    """The drill itself waits for both, and ends where either does not come."""
+    registers = [register for _, phase, _, register, _ in drill["trace"] if phase in (fault, f"after {fault}")]
+    assert 255 in registers
+    assert registers[-1] < 255
+    assert {fault, f"after {fault}"} <= set(drill["seconds"])
+
+
+def test_a_bad_configuration_is_refused_by_the_service(drill: dict[str, Any]) -> None:
+    assert drill["refused"] == "failed"
+
+
+def test_the_trace_is_kept_and_drawn(drill: dict[str, Any], tmp_path: Path) -> None:
+    rows = drill["trace"]
+    with (tmp_path / "cooling-trace.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("seconds", "phase", "celsius", "pwm", "control"), *rows])
+    (tmp_path / "cooling-trace.svg").write_text(plot(rows), encoding="utf-8")
+    assert len(rows) > 50
+    drawn = (tmp_path / "cooling-trace.svg").read_text(encoding="utf-8")
+    assert drawn.count("<polyline") == 2
+
+
+def test_a_second_apply_changes_nothing(machine: Machine, drill: dict[str, Any]) -> None:
+    again = machine.apply()
+    assert again.code == 0, again.out[-4000:]
+    assert changed_tasks(again, machine.target.name) == set()
+
+
+def rounds() -> list[list[dict[str, Any]]]:
+    """The controls in two rounds, so that each check is seen to pass while others fail: a proof costs the most."""
+    every = yaml.safe_load((roles_dir() / "cooling/verify/controls.yml").read_text(encoding="utf-8"))
+    return [every[::2], every[1::2]]
+
+
+@pytest.mark.parametrize("together", rounds(), ids=lambda row: "; ".join(control["name"] for control in row))
+def test_what_is_broken_is_found(machine: Machine, drill: dict[str, Any], together: list[dict[str, Any]]) -> None:
+    for control in together:
+        machine.target.sh(control["break"])
+    try:
+        answer = machine.verify()
+    finally:
+        for control in reversed(together):
+            machine.target.sh(control["mend"])
+    checks = answer.host(machine.target.name)["checks"]
+    failed = {check["check"] for check in checks if check["state"] != "passed"}
+    assert failed == {name for control in together for name in control["fails"]}
+
+
+def test_after_a_reboot_the_curves_are_back_whatever_number_the_chip_has(
+    machine: Machine, drill: dict[str, Any]
+) -> None:
+    before = machine.hwmon()
+    machine.reboot()
+    assert machine.hwmon() != before
+    answer = machine.apply()
+    assert answer.code == 0, answer.out[-4000:]
+    assert changed_tasks(answer, machine.target.name) == set()
