@@ -25,7 +25,7 @@ def offered(*words: str) -> list[str]:
         (["apply", "--tier", ""], ["datacenter", "studio", "workstation", "budget"]),
         (["verify", "--tier", "b"], ["budget"]),
         (["tiers", "show", "w"], ["workstation"]),
-        (["plan", "--only", "n"], ["nvidia_container_toolkit", "nvidia_driver"]),
+        (["plan", "--only", "n"], ["network", "nvidia_container_toolkit", "nvidia_driver"]),
         (["plan", "--os", "u"], ["ubuntu-20.04", "ubuntu-22.04", "ubuntu-24.04"]),
         (["apply", "--assume-gpu", "GeForce-RTX-4090-"], ["GeForce-RTX-4090-D", "GeForce-RTX-4090-Laptop-GPU"]),
         (["explain", "gpu1", "nvidia_driver_mod"], ["nvidia_driver_modules"]),

@@ -15,7 +15,7 @@ from provision.contradictions import of_settings
 from provision.model import Cpu, Firmware, Gpu, Hardware, OperatingSystem
 from provision.settings import load_registry
 from provision.solver.box import Box
-from provision.solver.kernel_tuning import AREA
+from provision.solver import kernel_tuning
 
 NOTHING: dict[str, Any] = {
     "sysctls": {}, "transparent_hugepages": "leave", "hugepages": {"2048": 0, "1048576": 0}, "governor": "leave",
@@ -225,7 +225,7 @@ def box(cards: int = 2, model: str = EPYC, nodes: int = 1, firmware: Firmware = 
 
 
 def decided(found: Box) -> dict[str, Any]:
-    return {name.removeprefix("kernel_tuning_"): each.value for name, each in AREA.decisions(found).items()}
+    return {name.removeprefix("kernel_tuning_"): each.value for name, each in kernel_tuning.decisions(found).items()}
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_numa_is_told_where_there_are_nodes(cards: int, nodes: int, balancing: s
     ],
 )
 def test_what_the_machine_cannot_have_is_refused(pins: dict[str, Any], said: str) -> None:
-    told = [f"{fact} ({hint})" for _, fact, hint in AREA.faults(box(**pins))]
+    told = [f"{fact} ({hint})" for _, fact, hint in kernel_tuning.faults(box(**pins))]
     assert len(told) == 1
     assert said in told[0]
 
@@ -281,20 +281,20 @@ def test_what_the_machine_cannot_have_is_refused(pins: dict[str, Any], said: str
     ],
 )
 def test_what_it_can_have_is_not(pins: dict[str, Any]) -> None:
-    assert AREA.faults(box(**pins)) == []
+    assert kernel_tuning.faults(box(**pins)) == []
 
 
 @pytest.mark.parametrize(
     ("kind", "dropped"), [("metal", False), ("vm:kvm", False), ("container:podman", True), ("wsl", True)]
 )
 def test_who_has_no_kernel_of_his_own_does_not_get_the_role(kind: str, dropped: bool) -> None:
-    assert bool(AREA.dropped(box(firmware=Firmware(virtualization=kind)))) is dropped
+    assert bool(kernel_tuning.dropped(box(firmware=Firmware(virtualization=kind)))) is dropped
 
 
 def test_a_governor_in_a_virtual_machine_and_cards_that_reach_each_other_are_told() -> None:
-    told = AREA.warnings(box(governor="performance", acs="direct", firmware=Firmware(virtualization="vm:kvm")))
+    told = kernel_tuning.warnings(box(governor="performance", acs="direct", firmware=Firmware(virtualization="vm:kvm")))
     assert [line.split(" ")[0] for line in told] == ["kernel_tuning_governor", "kernel_tuning_acs"]
-    assert AREA.warnings(box(governor="performance")) == []
+    assert kernel_tuning.warnings(box(governor="performance")) == []
 
 
 @pytest.mark.parametrize(

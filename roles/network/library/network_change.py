@@ -53,6 +53,14 @@ state:
   description: C(none), C(armed), C(confirmed) or C(reverted).
   type: str
   returned: always
+why:
+  description: Why the change was taken back; empty where it was not.
+  type: str
+  returned: at step look
+proof:
+  description: An answer as long as several packets, which a path that loses large ones does not carry.
+  type: str
+  returned: at step confirm
 """
 
 import glob
