@@ -48,6 +48,8 @@ import stat
 from ansible.module_utils.basic import AnsibleModule
 
 PARTIAL = ".provision.partial"
+# Sockets of the containerd that Docker uses, its own package's and the one that dockerd starts itself.
+DOCKERS = (b"/run/containerd/containerd.sock", b"/run/docker/containerd/containerd.sock")
 MARGIN = 1.05  # a file system that is nearly full serves nobody
 
 
@@ -112,13 +114,15 @@ def judge(moves, check=False):
             raise Trouble("%s: nothing was copied; make room, or leave the directories where they are" % told)
 
 
-def containers():
-    """How many containers run: each has a shim, which outlives a stopped daemon."""
+def containers(proc="/proc"):
+    """How many containers of Docker run: each has a shim, which outlives a stopped daemon. k3s has shims of its own."""
     found = 0
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    for name in filter(str.isdigit, os.listdir(proc)):
         try:
-            with open("/proc/%s/comm" % name) as stream:
-                found += stream.read().startswith("containerd-shim")
+            with open("%s/%s/cmdline" % (proc, name), "rb") as stream:
+                words = stream.read().split(b"\0")
+            shim = os.path.basename(words[0]).startswith(b"containerd-shim")
+            found += shim and any(word.endswith(DOCKERS) for word in words)
         except OSError:
             continue  # it ended meanwhile
     return found

@@ -31,6 +31,12 @@ class Ansible:
         return done.returncode, done.stdout, done.stderr
 
 
+@pytest.fixture(autouse=True)
+def no_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs on the machine of the tests."""
+    monkeypatch.setattr(module, "containers", lambda: 0)
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A tree with everything that a copy can lose."""
@@ -91,6 +97,16 @@ def test_running_containers_keep_their_files(old: Path, tmp_path: Path, monkeypa
     assert ansible.said == []
 
 
+def test_only_dockers_containers_count(tmp_path: Path) -> None:
+    counted = load(playbooks_dir() / "library" / "provision_move.py").containers
+    shim = "/usr/bin/containerd-shim-runc-v2\0-namespace\0moby\0-id\0a1\0-address\0{}/containerd/containerd.sock\0"
+    lines = ("/sbin/init\0", shim.format("/run"), shim.format("/run/k3s"), shim.format("/var/run/docker"), "")
+    for number, line in enumerate(lines, 1):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "cmdline").write_text(line)
+    assert counted(str(tmp_path)) == 2
+
+
 def spoil(path: Path) -> None:
     (path / "layers" / "one").write_text("CONTENT")
 
@@ -111,7 +127,6 @@ def open_up(path: Path) -> None:
 def test_a_copy_that_differs_never_takes_the_name(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Any
 ) -> None:
-    monkeypatch.setattr(module, "containers", lambda: 0)
     before, new = tree(old), tmp_path / "new"
 
     class Harming(Ansible):
