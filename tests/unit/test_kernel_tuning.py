@@ -14,8 +14,8 @@ from provision.content import load, roles_dir
 from provision.contradictions import of_settings
 from provision.model import Cpu, Firmware, Gpu, Hardware, OperatingSystem
 from provision.settings import load_registry
-from provision.solver.box import Box
 from provision.solver import kernel_tuning
+from provision.solver.box import Box
 
 NOTHING: dict[str, Any] = {
     "sysctls": {}, "transparent_hugepages": "leave", "hugepages": {"2048": 0, "1048576": 0}, "governor": "leave",
