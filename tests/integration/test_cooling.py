@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from provision.content import roles_dir
+from provision.lab import record
 from tests.integration.conftest import Answer, Target
 from tests.integration.test_box import changed_tasks
 from tests.standins.trace_plot import plot
@@ -63,15 +64,14 @@ class Machine:
 
     def reboot(self) -> None:
         """Reboot it, and wait until it rests."""
-        boot = self.target.sh(BOOT)
+        host, boot = self.target.host, self.target.sh(BOOT)
         self.target.sh("systemctl --no-block reboot", check=False)
         deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            time.sleep(2)
-            if self.target.sh(BOOT, check=False).strip() not in ("", boot.strip()):
-                self.target.sh("systemctl is-system-running --wait", check=False)
-                return
-        raise AssertionError("it does not come back from its reboot")
+        # The port is QEMU's: it accepts a connection while nobody behind it answers.
+        while not record.greets(host.address, host.port) or self.target.sh(BOOT, check=False) in ("", boot):
+            assert time.monotonic() < deadline, "it does not come back from its reboot"
+            time.sleep(1)
+        self.target.sh("systemctl is-system-running --wait", check=False)
 
     def hwmon(self) -> str:
         return self.target.sh("grep -l adt7475 /sys/class/hwmon/*/name").strip()

@@ -113,12 +113,12 @@ class Trace(threading.Thread):
 
     def run(self):
         while True:
-            try:
-                row = [register(TEMPERATURES[0]), register(PWM), register(CONFIGURATION) >> 5]
-                self.rows.append([round(time.monotonic() - self.began, 2), self.phase, *row])
-            except OSError:
-                pass  # the bus is busy
+            self.sample()
             time.sleep(0.2)
+
+    def sample(self):
+        row = [register(TEMPERATURES[0]), register(PWM), register(CONFIGURATION) >> 5]
+        self.rows.append([round(time.monotonic() - self.began, 2), self.phase, *row])
 
 
 def pid():
@@ -141,6 +141,7 @@ def drill():
         trace.phase = name
         action()
         seconds[name] = until(end, name)
+        trace.sample()
 
     until(driven, "the service drives the chip")
     trace.phase = "up"

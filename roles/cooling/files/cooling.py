@@ -115,12 +115,12 @@ class Lock:
 
 
 def bring_back(address, modules):
-    """Load the driver of a chip that is gone. Returns whether it was tried."""
+    """Load the driver of a chip that is gone. What became of it, in words; nothing where no driver is gone."""
     module = modules.get(device(address).chip) if address.startswith("hwmon:") else None
-    if module and attempt(device(address).folder)[1]:
-        _, why = attempt(run, "modprobe", module)
-        say("%s: its driver %s %s" % (address, module, "does not load: " + why if why else "is loaded again"))
-    return bool(module)
+    if not module or not attempt(device(address).folder)[1]:
+        return ""
+    _, why = attempt(run, "modprobe", module)
+    return "its driver does not load: " + why if why else "its driver %s was loaded again" % module
 
 
 def give_up(found, modules):
@@ -128,7 +128,9 @@ def give_up(found, modules):
     lost = 0
     for address, before in sorted(found.items()):
         _, why = attempt(device(address).release, before)
-        if why and bring_back(address, modules):
+        told = bring_back(address, modules) if why else ""
+        if told:
+            say("%s: %s" % (address, told))
             _, why = attempt(device(address).release, before)
         say("%s: %s" % (address, "LOST, its fans keep their last speed: " + why if why else "given up"))
         lost += bool(why)
@@ -232,8 +234,7 @@ class Service:
                     continue
                 _, why = attempt(self.outputs[name].set, percent)
                 if why:
-                    lost[name] = why
-                    bring_back(name, self.config["modules"])
+                    lost[name] = "; ".join(word for word in (why, bring_back(name, self.config["modules"])) if word)
                     attempt(self.outputs[name].set, 100)
         return lost
 
