@@ -25,7 +25,8 @@ echo "${{card:-none}} $(cat /sys/class/net/$card/speed 2> /dev/null || echo -1)"
 # The server may take a moment to listen.
 _CLIENT = """\
 for try in 1 2 3 4 5 6 7 8 9 10; do
-    said=$(iperf3 --client {address} --port {port} --parallel {streams} --time {seconds} --json {way})
+    said=$(iperf3 --client {address} --port {port} --connect-timeout 2000 --json {way} \\
+        --parallel {streams} --time {seconds})
     case $said in *"unable to connect"*) sleep 1 ;; *) break ;; esac
 done
 printf '%s' "$said"

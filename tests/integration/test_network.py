@@ -81,7 +81,9 @@ class Machine:
         return {check["check"] for check in checks if check["state"] != "passed"}
 
     def links(self) -> str:
-        return self.target.sh("ip -br address; cat /sys/class/net/enp0s[23]/mtu; ls -R /etc/systemd/network")
+        return self.target.sh(
+            "ip -br -4 address; cat /sys/class/net/enp0s[23]/mtu; find /etc/systemd/network -type f | sort"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +221,16 @@ def reached(host: Target) -> list[int]:
     return found
 
 
+def soon(host: Target, *ports: int) -> bool:
+    """Whether exactly these are reached within half a minute: what was just started takes a moment."""
+    deadline = time.monotonic() + 30
+    while reached(host) != list(ports):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(1)
+    return True
+
+
 def test_the_speed_between_two_hosts_is_measured_and_judged(pair: tuple[Target, Target]) -> None:
     first, second = pair
     words = ("netcheck", "-i", first.host.inventory, first.name, second.name, "--seconds", "1", "--output", "json")
@@ -231,12 +243,14 @@ def test_the_speed_between_two_hosts_is_measured_and_judged(pair: tuple[Target, 
 
 def test_the_firewall_holds_programs_and_published_containers_to_one_list(pair: tuple[Target, Target]) -> None:
     first, second = pair
-    assert reached(first) == [22, 8000, 8001, 9000]
-    tables = first.sh("nft list table ip filter; nft list table ip nat")
+    assert soon(first, 22, 8000, 8001, 9000)
+    dockers = "iptables-save | sed '/^#/d; s/\\[[0-9:]*\\]//'"
+    rules = first.sh(dockers)
     done = first.play(["network"], FIREWALL)
     assert done.code == 0, done.output[-3000:]
     assert reached(first) == [22, 8000]
-    assert first.sh("nft list table ip filter; nft list table ip nat") == tables  # Docker's own are not touched
+    assert "DOCKER" in rules
+    assert first.sh(dockers) == rules
     assert first.play(["network"], FIREWALL).changed == []
     blocked = provision("netcheck", "-i", first.host.inventory, second.name, first.name, "--seconds", "1")
     assert blocked.code == 2
@@ -254,10 +268,10 @@ def test_containers_reach_each_other_and_the_world_behind_it(pair: tuple[Target,
 
 def test_dockers_restart_leaves_the_firewall_and_without_it_all_is_open_again(pair: tuple[Target, Target]) -> None:
     first, _ = pair
-    first.sh("systemctl restart docker; sleep 3")
-    assert reached(first) == [22, 8000]
+    first.sh("systemctl restart docker")
+    assert soon(first, 22, 8000)
     assert first.play(["network"], {"network_profile": "keep"}).changed == [CHANGE]
-    assert reached(first) == [22, 8000, 8001, 9000]
+    assert soon(first, 22, 8000, 8001, 9000)
 
 
 def test_two_firewalls_are_refused(pair: tuple[Target, Target]) -> None:

@@ -103,6 +103,7 @@ def test_what_is_disarmed_in_time_stays(guard: ModuleType, change: dict[str, Any
     guard.revert("SSH did not come back")
     assert contents(tmp_path) == AFTER
     assert (tmp_path / "old").stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "state" / "guard").exists()  # what it kept may hold a passphrase
 
 
 def test_what_is_not_is_taken_back_with_modes_mtu_and_bond(

@@ -170,7 +170,8 @@ table inet provision {{
     }}
 
     chain published {{
-        iifname {{ "docker0", "br-*" }} accept
+        iifname "docker0" accept
+        iifname "br-*" accept
         jump admitted
         drop
     }}

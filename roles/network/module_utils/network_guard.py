@@ -156,6 +156,7 @@ def disarm():
         if not armed():
             return False
         remove(place("armed"))
+        shutil.rmtree(place(""))  # it may hold a passphrase
         os.sync()
     stop(TIMER)
     return True

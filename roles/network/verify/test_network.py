@@ -83,7 +83,7 @@ def reached(host: Host, plan: HostPlan, ssh_port: int) -> set[int]:
         return {ssh_port, *declared_ports(plan)}
     ports = " ".join(str(port) for port in (*declared_ports(plan), CLOSED))
     with host.sudo():
-        answer = host.run("%s", OUTSIDER.replace("PORTS", ports).replace("SSH", str(ssh_port)))
+        answer = host.run("sh -c %s", OUTSIDER.replace("PORTS", ports).replace("SSH", str(ssh_port)))
     assert answer.rc == 0, answer.stderr
     return set(map(int, answer.stdout.split()))
 
