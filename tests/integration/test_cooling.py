@@ -115,7 +115,7 @@ def test_the_plan_drives_the_chip_by_name_and_place(planned: dict[str, Any]) -> 
 
 def test_on_the_way_up_the_register_holds_what_the_curve_says(planned: dict[str, Any], drill: dict[str, Any]) -> None:
     points = planned["settings"]["cooling_curves"][0]["points"]
-    assert len(drill["steps"]["up"]) == 11
+    assert len(drill["steps"]["up"]) == 6
     for celsius, _, register in drill["steps"]["up"]:
         assert register == math.ceil(duty(points, celsius) * 255 / 100), f"{celsius} C"
     assert drill["steps"]["up"][-1][2] == 255

@@ -145,9 +145,9 @@ def drill():
 
     until(driven, "the service drives the chip")
     trace.phase = "up"
-    steps["up"] = [step(celsius) for celsius in range(40, 91, 5)]
+    steps["up"] = [step(celsius) for celsius in range(40, 91, 10)]
     trace.phase = "down"
-    steps["down"] = [step(celsius) for celsius in range(88, 57, -3)]
+    steps["down"] = [step(celsius) for celsius in range(88, 57, -6)]
     phase("SIGKILL", lambda: os.kill(pid(), signal.SIGKILL), failsafe)
     phase("after SIGKILL", lambda: None, driven)
     phase("SIGSTOP", lambda: os.kill(pid(), signal.SIGSTOP), failsafe)
