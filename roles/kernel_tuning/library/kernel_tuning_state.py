@@ -37,6 +37,7 @@ pending:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kernel_tuning import changes, notes, read_former, refusals
+from ansible.module_utils.provision_unit import restart
 
 
 def compare(module, declared):
@@ -56,24 +57,13 @@ def compare(module, declared):
     module.exit_json(changed=bool(found), pending=pending, diff=[text] if found else [])
 
 
-def restart(module, unit):
-    if module.check_mode:
-        module.exit_json(changed=True)
-    code, _, err = module.run_command(["systemctl", "restart", unit])
-    if code != 0:
-        _, said, _ = module.run_command(["journalctl", "--unit", unit, "--lines", "20", "--output", "cat", "--quiet"])
-        told = [line[len("kernel-tuning: ") :] for line in said.splitlines() if line.startswith("kernel-tuning: ")]
-        module.fail_json(msg="; ".join(dict.fromkeys(told)) or err.strip())
-    module.exit_json(changed=True)
-
-
 def main():
     module = AnsibleModule(
         argument_spec={"declared": {"type": "dict", "required": True}, "unit": {"type": "str"}},
         supports_check_mode=True,
     )
     if module.params["unit"]:
-        restart(module, module.params["unit"])
+        restart(module, module.params["unit"], "kernel-tuning: ")
     compare(module, module.params["declared"])
 
 

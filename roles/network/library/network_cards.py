@@ -41,6 +41,7 @@ pending:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.network_tuning import apply, read
+from ansible.module_utils.provision_unit import restart
 
 SYSCTLS = "/etc/sysctl.d/60-provision-network.conf"
 
@@ -69,12 +70,7 @@ def bring(module, sysctls, unit):
         code, _, err = module.run_command(["sysctl", "--quiet", "--load", SYSCTLS])
         if code != 0:
             module.fail_json(msg="sysctl refuses %s: %s" % (SYSCTLS, err.strip()))
-    code, _, err = module.run_command(["systemctl", "restart", unit])
-    if code != 0:
-        _, said, _ = module.run_command(["journalctl", "--unit", unit, "--lines", "20", "--output", "cat", "--quiet"])
-        told = [line[len("network: ") :] for line in said.splitlines() if line.startswith("network: ")]
-        module.fail_json(msg="; ".join(dict.fromkeys(told)) or err.strip())
-    module.exit_json(changed=True)
+    restart(module, unit, "network: ")
 
 
 def main():
