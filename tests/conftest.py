@@ -85,6 +85,7 @@ def pytest_xdist_auto_num_workers() -> int:
     return min((os.cpu_count() or 1) + 1, MOST_WORKERS)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first; tests that share a target, or a file, stay together; what this machine cannot hold skips."""
     items.sort(key=lambda item: (not item.get_closest_marker("slow"), not item.get_closest_marker("lab")))

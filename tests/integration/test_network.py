@@ -19,7 +19,7 @@ from provision.content import roles_dir
 from tests.integration.conftest import LAB_STATE, Answer, Target, provision
 from tests.integration.test_box import changed_tasks
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CHANGE = "Change link and firewall, and take it back where SSH does not return"
 OPEN = [{"port": "8000", "protocol": "tcp", "from": []}]

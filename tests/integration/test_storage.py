@@ -24,7 +24,7 @@ from tests.integration.hotplug import SIZE, Drives, by_id, fingerprint
 from tests.integration.test_box import changed_tasks
 
 # An emulated machine beside others takes ten times as long as alone.
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 BOOT, NVME = "ata-LAB-SSD_LAB0SSD", "nvme-QEMU_NVMe_Ctrl_LAB0NVME"
 PAIR = [by_id("ONE"), by_id("TWO")]
