@@ -13,7 +13,7 @@ demo: ## Bring up a throwaway target, apply the budget tier, prove it, show the 
 
 test: ## Set everything up and run every test
 	@tools/setup test
-	@.venv/bin/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@.venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: ## Only the tests that need no target
 	@tools/setup

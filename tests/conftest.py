@@ -85,13 +85,9 @@ def pytest_xdist_auto_num_workers() -> int:
     return min((os.cpu_count() or 1) + 1, MOST_WORKERS)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first; tests that share a target, or a file, stay together; what this machine cannot hold skips."""
+    """The longest first; what this machine cannot hold is skipped."""
     items.sort(key=lambda item: (not item.get_closest_marker("slow"), not item.get_closest_marker("lab")))
-    for item in items:
-        shared = {"box", "gpu_box"}.intersection(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group(min(shared, default=item.path.name)))
     for marker, why_not in NEEDS.items():
         wanted = [item for item in items if item.get_closest_marker(marker)]
         if wanted and (reason := why_not()):

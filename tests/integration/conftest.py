@@ -7,19 +7,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+import yaml
 
 from provision import lab
 from provision.content import playbooks_dir, roles_dir
 from tests.conftest import lab_state, up_or_skip
-
-if TYPE_CHECKING:
-    from tests.integration.driver_host import GpuBox
 
 PROVISION = Path(sys.executable).parent / "provision"
 LIMIT_SECONDS = 3600  # a test has its own, shorter limit; an emulated machine has a longer one
@@ -124,6 +122,12 @@ class Target:
         return Outcome(done.returncode, changed, done.stdout + done.stderr)
 
 
+def controls_of(role: str) -> list[dict[str, Any]]:
+    """A role's negative controls: what each breaks, which checks fail then, and how it is mended."""
+    found: list[dict[str, Any]] = yaml.safe_load((roles_dir() / role / "verify" / "controls.yml").read_text("utf-8"))
+    return found
+
+
 @pytest.fixture(scope="session")
 def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Target]:
     """Makes targets, or skips; the lab's own fixture takes down what is left."""
@@ -141,14 +145,3 @@ def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Call
 def box(new_target: Callable[..., Target]) -> Target:
     """The bare Debian 12 box that the main tests take from bare to proved, in the order of their file."""
     return new_target("box")
-
-
-@pytest.fixture(scope="session")
-def gpu_box(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuBox]:
-    """A box whose GPU is assumed, with the whole NVIDIA stack from stand-in archives: foretold and applied."""
-    from tests.integration.driver_host import GpuBox
-    from tests.standins.nvidia_archives import Archives
-
-    folder = tmp_path_factory.mktemp("gpu-box")
-    with Archives(folder / "archives") as archives:
-        yield GpuBox.bare_to_applied(new_target("gpu", "ubuntu-22.04-standin"), archives, folder / "tier.yml")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,10 @@ import yaml
 
 from provision.content import roles_dir
 from provision.solver import AREAS, GPU_ROLES
-from tests.integration.conftest import Target
-from tests.integration.driver_host import GpuBox
+from tests.integration.conftest import Target, controls_of
 from tests.standins.hub import Hub
 
 pytestmark = pytest.mark.lab
-
-
-def of_role(role: str) -> list[dict[str, Any]]:
-    path = roles_dir() / role / "verify/controls.yml"
-    found: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return found
 
 
 def controls() -> list[Any]:
@@ -31,14 +23,8 @@ def controls() -> list[Any]:
         pytest.param(role, control, id=f"{role}: {control['name']}")
         for role in roles
         if role not in (*GPU_ROLES, *AREAS)  # AREAS: on a virtual machine, in the role's own file
-        for control in of_role(role)
+        for control in controls_of(role)
     ]
-
-
-def rounds() -> list[dict[str, dict[str, Any]]]:
-    """The GPU roles' controls, one of each role at a time: a proof costs the same for one role as for five."""
-    each = [[(role, control) for control in of_role(role)] for role in GPU_ROLES]
-    return [dict(pair for pair in row if pair) for row in zip_longest(*each)]
 
 
 @pytest.fixture(scope="module")
@@ -74,24 +60,3 @@ def test_what_is_broken_is_found(proved: Target, tier: Path, role: str, control:
 def test_what_was_mended_is_as_declared_again(proved: Target, tier: Path) -> None:
     answer = proved.verify(tier=tier)
     assert answer.code == 0, answer.out[-4000:]
-
-
-@pytest.mark.parametrize("together", rounds(), ids=lambda row: "; ".join(control["name"] for control in row.values()))
-def test_what_is_broken_on_a_gpu_box_is_found(gpu_box: GpuBox, together: dict[str, dict[str, Any]]) -> None:
-    for control in together.values():
-        gpu_box.host.sh(control["break"])
-    try:
-        answer = gpu_box.verify(*together)
-    finally:
-        for control in reversed(together.values()):
-            gpu_box.host.sh(control["mend"])
-    checks = answer.host(gpu_box.name)["checks"]
-    failed = {(check["role"], check["check"]) for check in checks if check["state"] not in ("passed", "skipped")}
-    expected = {(role, name) for role, control in together.items() for name in control["fails"]}
-    assert failed == expected - gpu_box.unproved
-
-
-def test_what_was_mended_on_a_gpu_box_is_as_declared_again(gpu_box: GpuBox) -> None:
-    answer = gpu_box.verify(*GPU_ROLES)
-    states = {check["state"] for check in answer.host(gpu_box.name)["checks"]}
-    assert states == {"passed", "skipped"}

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from provision.content import roles_dir
 from provision.lab import record
-from tests.integration.conftest import Answer, Target
+from tests.integration.conftest import Answer, Target, controls_of
 from tests.integration.test_box import changed_tasks
 from tests.standins.trace_plot import plot
 
@@ -162,7 +160,7 @@ def test_a_second_apply_changes_nothing(machine: Machine, drill: dict[str, Any])
 
 def rounds() -> list[list[dict[str, Any]]]:
     """The controls in two rounds, so that each check is seen to pass while others fail: a proof costs the most."""
-    every = yaml.safe_load((roles_dir() / "cooling/verify/controls.yml").read_text(encoding="utf-8"))
+    every = controls_of("cooling")
     return [every[::2], every[1::2]]
 
 

@@ -6,18 +6,36 @@ What needs the card itself is skipped by name, and the box is then unproved: nev
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from typing import Any
 
 import pytest
 
 from provision.solver import GPU_ROLES
-from tests.integration.conftest import provision
+from tests.integration.conftest import Target, controls_of, provision
 from tests.integration.driver_host import GpuBox
 from tests.integration.test_box import changed_tasks
+from tests.standins.nvidia_archives import Archives
 from tests.standins.nvidia_ubuntu import VERSIONS
 
 pytestmark = pytest.mark.lab
 
 LASTING = ("nvidia-persistenced.service", "docker.service", "containerd.service", "nvidia-cdi-refresh.path")
+
+
+@pytest.fixture(scope="module")
+def gpu_box(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuBox]:
+    """A box whose GPU is assumed, with the whole NVIDIA stack from stand-in archives: foretold and applied."""
+    folder = tmp_path_factory.mktemp("gpu-box")
+    with Archives(folder / "archives") as archives:
+        yield GpuBox.bare_to_applied(new_target("gpu", "ubuntu-22.04-standin"), archives, folder / "tier.yml")
+
+
+def rounds() -> list[dict[str, dict[str, Any]]]:
+    """The GPU roles' controls, one of each role at a time: a proof costs the same for one role as for five."""
+    each = [[(role, control) for control in controls_of(role)] for role in GPU_ROLES]
+    return [dict(pair for pair in row if pair) for row in zip_longest(*each)]
 
 
 def test_check_mode_foretold_what_then_changed(gpu_box: GpuBox) -> None:
@@ -69,3 +87,24 @@ def test_the_plan_says_what_and_why(gpu_box: GpuBox) -> None:
     assert plan["driver"]["prebuilt"] is True
     assert [card["assumed"] for card in plan["cards"]] == [True]
     assert plan["cuda"] == ["13.0"]
+
+
+@pytest.mark.parametrize("together", rounds(), ids=lambda row: "; ".join(control["name"] for control in row.values()))
+def test_what_is_broken_on_a_gpu_box_is_found(gpu_box: GpuBox, together: dict[str, dict[str, Any]]) -> None:
+    for control in together.values():
+        gpu_box.host.sh(control["break"])
+    try:
+        answer = gpu_box.verify(*together)
+    finally:
+        for control in reversed(together.values()):
+            gpu_box.host.sh(control["mend"])
+    checks = answer.host(gpu_box.name)["checks"]
+    failed = {(check["role"], check["check"]) for check in checks if check["state"] not in ("passed", "skipped")}
+    expected = {(role, name) for role, control in together.items() for name in control["fails"]}
+    assert failed == expected - gpu_box.unproved
+
+
+def test_what_was_mended_on_a_gpu_box_is_as_declared_again(gpu_box: GpuBox) -> None:
+    answer = gpu_box.verify(*GPU_ROLES)
+    states = {check["state"] for check in answer.host(gpu_box.name)["checks"]}
+    assert states == {"passed", "skipped"}

@@ -17,9 +17,8 @@ import pytest
 import yaml
 
 from provision.lab import record
-from tests.integration.conftest import Answer, Target
+from tests.integration.conftest import Answer, Target, controls_of
 from tests.integration.test_box import changed_tasks
-from tests.integration.test_controls import of_role
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -139,7 +138,7 @@ def test_a_reboot_brings_everything_back_and_a_second_run_changes_nothing(machin
 @pytest.mark.timeout(1800)
 def test_what_is_broken_is_found_and_all_of_it_can_be_mended(machine: Machine) -> None:
     """All at once, because a proof of a machine without KVM is dear, and each control has a test to itself."""
-    controls = of_role(ROLE)
+    controls = controls_of(ROLE)
     expected = [name for control in controls for name in control["fails"]]
     assert len(expected) == len(set(expected))
     for control in controls:

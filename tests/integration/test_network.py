@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from provision import lab
-from provision.content import roles_dir
-from tests.integration.conftest import LAB_STATE, Answer, Target, provision
+from tests.integration.conftest import LAB_STATE, Answer, Target, controls_of, provision
 from tests.integration.test_box import changed_tasks
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -100,13 +98,6 @@ def machine(new_target: Callable[..., Target]) -> Iterator[Machine]:
         lab.down("network")
 
 
-def controls() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load(
-        (roles_dir() / "network" / "verify" / "controls.yml").read_text(encoding="utf-8")
-    )
-    return found
-
-
 # -- the machine -----------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +121,7 @@ def test_a_second_apply_changes_nothing(machine: Machine) -> None:
 @pytest.mark.parametrize("half", [0, 1])
 def test_what_is_broken_is_found(machine: Machine, half: int) -> None:
     """Every other control at a time, since no two break the same test: a proof costs the same for one as for six."""
-    together = controls()[half::2]
+    together = controls_of("network")[half::2]
     for control in together:
         machine.target.sh(control["break"])
     try:

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from provision import lab
-from provision.content import roles_dir
 from provision.lab import record, vm
-from tests.integration.conftest import LAB_STATE, Answer, Target, provision
+from tests.integration.conftest import LAB_STATE, Answer, Target, controls_of, provision
 from tests.integration.hotplug import SIZE, Drives, by_id, fingerprint
 from tests.integration.test_box import changed_tasks
 
@@ -177,7 +175,7 @@ def unchanged(machine: Machine) -> None:
 
 def rounds() -> list[list[dict[str, Any]]]:
     """Controls that no test of another's can confuse stand together: each proof takes a while on this machine."""
-    controls = yaml.safe_load((roles_dir() / "storage" / "verify" / "controls.yml").read_text(encoding="utf-8"))
+    controls = controls_of("storage")
     found: list[list[dict[str, Any]]] = []
     for control in controls:
         taken = [{name for each in row for name in each["fails"]} for row in found]
