@@ -69,7 +69,7 @@ def dropped(box: Box) -> str:
 def _drawn(box: Box, name: str, tier: Found) -> dict[str, Any]:
     place, filesystem = tiers.setting(box, name, "mountpoint"), tiers.setting(box, name, "filesystem")
     # A missing disk must not keep the machine from booting: a mirror that lost one starts after half a minute.
-    options = ["noatime", "nofail", "x-systemd.device-timeout=45s"]
+    options = ["noatime", "nofail", "x-systemd.device-timeout=90s"]
     if any(_below(path, place) for path in box.pins.get(QUOTAS) or {}):
         options.append("prjquota")
     kept = [folder for setting, folder in _KEPT.items() if name == FAST and setting not in box.pins]

@@ -63,7 +63,7 @@ def test_empty_disks_become_tiers_and_the_boot_disk_none() -> None:
     assert (storage.faults(of), storage.warnings(of)) == ([], [])
     assert layout(of)["fast"] == {
         "name": "fast", "disks": ["nvme-Fast_F1"], "level": "single", "filesystem": "xfs", "mountpoint": "/srv/fast",
-        "options": ["noatime", "nofail", "x-systemd.device-timeout=45s"], "size_gb": 2000,
+        "options": ["noatime", "nofail", "x-systemd.device-timeout=90s"], "size_gb": 2000,
         "holds": ["/srv/fast/models", "/srv/fast/docker", "/srv/fast/containerd", "/srv/fast/scratch"],
     }  # fmt: skip
 
