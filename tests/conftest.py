@@ -81,8 +81,8 @@ NEEDS = {"lab": why_no_lab, "browser": why_no_browser}
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than cores: who waits for a target to boot needs none."""
-    return min((os.cpu_count() or 1) + 1, MOST_WORKERS)
+    """One for each core: an emulated machine takes a whole one, and what waits for it has limits of its own."""
+    return min(os.cpu_count() or 1, MOST_WORKERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
