@@ -72,8 +72,8 @@ def test_validate_tells_all_faults_at_once(tmp_path: Path) -> None:
         (
             ["-e", "tier=budget", "-e", "provision_only=dcker"],
             "--only dcker is no role of the tier budget; "
-            "did you mean docker? otherwise use base, kernel_tuning, cuda_repository, nvidia_driver, cuda, "
-            "nvidia_container_toolkit, docker, gpu_power, uv, python_ml, model_cache",
+            "did you mean docker? otherwise use base, storage, network, kernel_tuning, cuda_repository, nvidia_driver, "
+            "cuda, nvidia_container_toolkit, docker, gpu_power, cooling, uv, python_ml, model_cache",
         ),
         (
             ["-e", "tier=budget", "-e", "provision_assume_gpu=xyzzy"],
