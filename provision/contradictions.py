@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,6 +19,7 @@ _DIRECTORIES = (
 )  # fmt: skip
 _SHARED = ("/", "/etc", "/home", "/mnt", "/opt", "/root", "/srv", "/tmp", "/usr", "/var")  # noqa: S108  they are refused
 
+_TUNED = (r"(max|keep|[1-9][0-9]*)?", "number of them", "write max, keep or a number")
 _ACCOUNT = (r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", "name of an account", "use letters, digits, dots, dashes and underscores")
 _FORMS = {  # the roles guard the same: here it is told before a host is reached
     "base_admin_authorized_keys": (
@@ -39,6 +41,9 @@ _FORMS = {  # the roles guard the same: here it is told before a host is reached
     ),
     "model_cache_group": _ACCOUNT,
     "model_cache_user": _ACCOUNT,
+    "network_queues": _TUNED,
+    "network_rings": _TUNED,
+    "network_wifi_country": (r"([A-Z]{2})?", "code of a country", "write two capital letters, like DE"),
     "nvidia_driver_branch": (r"([0-9]+)?", "driver branch", "write it like 580"),
     "nvidia_driver_version": (r"([0-9]+([.][0-9]+){1,2})?", "driver version", "write it like 580.95.05"),
     "python_ml_group": _ACCOUNT,
@@ -47,12 +52,22 @@ _FORMS = {  # the roles guard the same: here it is told before a host is reached
     "storage_health_mail": (r"\S+", "mail address", "write it like root or ops@example.org"),
 }
 _PROFILE = r"\d+g\.\d+gb[+.a-z0-9]*"  # of MIG, 1g.10gb+me
+_Parser = Callable[[str], object]
+_ADDRESSES: Mapping[str, tuple[_Parser, str]] = {
+    "network_addresses": (ipaddress.ip_interface, "192.0.2.7/24"),
+    "network_gateway": (ipaddress.ip_address, "192.0.2.1"),
+    "network_nameservers": (ipaddress.ip_address, "192.0.2.1"),
+    "network_mtu_peers": (ipaddress.ip_address, "192.0.2.9"),
+}
+"""What reads each setting's addresses, and an address of its form."""
+_MTU, _STANDARD_MTU = range(576, 9216 + 1), 1500  # bytes of a packet; above the standard one the whole path must agree
+_REVERT = range(20, 600 + 1)  # seconds: long enough to log in again, short enough to wait for
 _NOFILE = range(1024, 1048576 + 1)  # above it the kernel refuses every login, below it programs fail
 
 
 def of_settings(settings: Mapping[str, Any]) -> list[Contradiction]:
     """What contradicts itself on any host."""
-    judges = (_forms, _directories, _environments, _models, _power, _kernel)
+    judges = (_forms, _directories, _environments, _models, _power, _kernel, _addresses, _link, _ports, _wireless)
     return [fault for judge in judges for fault in judge(settings)]
 
 
@@ -147,3 +162,56 @@ def _kernel(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
     for name in ("kernel_tuning_hugepages_2m", "kernel_tuning_hugepages_1g"):
         if settings[name] < 0:
             yield name, f"is {settings[name]}, less than nothing", "write a number of pages, or 0 for none"
+
+
+def _addresses(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
+    for name, (parse, example) in _ADDRESSES.items():
+        value = settings[name]
+        for text in value if isinstance(value, list) else [value] if value else []:
+            if not _parses(parse, text):
+                yield name, f"has {text!r}, which is no address", f"write it like {example}"
+            elif name == "network_addresses" and "/" not in text:
+                yield name, f"has {text} without a prefix length", f"write it like {text}/24"
+
+
+def _parses(parse: _Parser, text: str) -> bool:
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _link(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
+    mtu = settings["network_mtu"]
+    if mtu and mtu not in _MTU:
+        hint = f"choose from {_MTU.start} to {_MTU.stop - 1}, or 0 to leave it"
+        yield "network_mtu", f"is {mtu}, which is no size of a packet", hint
+    elif mtu > _STANDARD_MTU and not settings["network_mtu_peers"]:
+        hint = "name addresses that have to answer such a packet in network_mtu_peers"
+        yield "network_mtu", f"is {mtu}, and nothing proves that the network carries it", hint
+    if settings["network_revert_seconds"] not in _REVERT:
+        hint = f"choose from {_REVERT.start} to {_REVERT.stop - 1}"
+        yield "network_revert_seconds", f"is {settings['network_revert_seconds']}", hint
+    if len(set(settings["network_bond_members"])) == 1:
+        yield "network_bond_members", "has fewer than two members", "name two cards or more, or leave it out"
+
+
+def _ports(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
+    name = "network_firewall_open"
+    for entry in settings[name]:
+        first, _, last = entry["port"].partition("-")
+        numbers = [int(text) if text.isdigit() else 0 for text in (first, last or first)]
+        if not 1 <= numbers[0] <= numbers[1] <= 65535:
+            yield name, f"has the port {entry['port']!r}", "write a number up to 65535, or a range like 8000-8010"
+        for text in entry["from"]:
+            if not _parses(ipaddress.ip_network, text):
+                yield name, f"admits {text!r}, which is no network", "write it like 192.0.2.0/24"
+
+
+def _wireless(settings: Mapping[str, Any]) -> Iterator[Contradiction]:
+    phrase = settings["network_wifi_passphrase"]
+    if phrase and not re.fullmatch(r"[ -~]{8,63}", phrase):  # the value stays unsaid
+        yield "network_wifi_passphrase", "is no passphrase of 8 to 63 printable characters", "look it up again"
+    if len(settings["network_wifi_ssid"].encode()) > 32:
+        yield "network_wifi_ssid", "is longer than the 32 bytes that a network's name may have", "look it up again"

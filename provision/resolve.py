@@ -51,7 +51,8 @@ def resolve(
     _raise([*check(host, tier, layers, catalog, choice), *_system_faults(host, hardware.os, catalog)])
     chosen = choose_roles(tier, choice)
     every = [(f"tier {tier.name}", tier.settings), *layers]
-    box = Box(hardware, _cards(host, hardware, chosen, catalog, choice), _pins(every, catalog), catalog.nvidia, chosen)
+    cards, defaults = _cards(host, hardware, chosen, catalog, choice), catalog.settings.defaults()
+    box = Box(hardware, cards, _pins(every, catalog), defaults, catalog.nvidia, chosen)
     solution = solver.solve(box, tier.roles, catalog)
     decided = _decide(solution.decisions, every, catalog)
     roles = tuple(role for role in chosen if role not in solution.dropped)

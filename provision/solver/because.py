@@ -48,7 +48,7 @@ def faults(box: Box) -> Iterator[Contradiction]:
 
 def warnings(box: Box, branch: Branch) -> Iterator[str]:
     """What the operator has to know of a driver of this branch."""
-    if box.left_alone and not box.pins.get(BRANCH):
+    if box.left_alone and not box.setting(BRANCH):
         newer = {way.branch.number for way in driver.ways(box.cards, box.nvidia)} - set(range(branch.number))
         yield f"the driver is left to {box.outside or 'you'}: it has to be of branch {either(sorted(newer))}"
     elif not box.left_alone:

@@ -16,13 +16,20 @@ MODULES, VERSION = "nvidia_driver_modules", "nvidia_driver_version"
 
 @dataclass(frozen=True)
 class Box:
-    """The machine. `pins` are the settings that somebody has set, by name; empty texts are none."""
+    """The machine. `pins` are the settings that somebody has set, by name; empty texts are none. `defaults` are the
+    roles' own, of every setting.
+    """
 
     hardware: Hardware
     cards: tuple[Card, ...]
     pins: Mapping[str, Any]
+    defaults: Mapping[str, Any]
     nvidia: Nvidia
     roles: tuple[str, ...] = ()  # those that are applied, as far as --only and --skip choose
+
+    def setting(self, name: str) -> Any:
+        """What somebody has set, or the role's default."""
+        return self.pins.get(name, self.defaults[name])
 
     @property
     def distribution(self) -> str:
@@ -37,6 +44,11 @@ class Box:
         return f"the host of this {engine or 'unknown'} container" if kind == "container" else ""
 
     @property
+    def guest(self) -> bool:
+        """Whether it is a virtual machine: links, processors and bridges are what its hypervisor shows."""
+        return self.hardware.firmware.virtualization.startswith("vm:")
+
+    @property
     def why_none(self) -> str:
         """Why there is no driver, where there is none."""
         return f"there is no {'driver for the cards' if comparison.nvidia(self.hardware) else 'NVIDIA card'}"
@@ -44,7 +56,7 @@ class Box:
     @property
     def left_alone(self) -> bool:
         """Whether the driver is somebody else's."""
-        return self.pins.get(SOURCE) == "host" or bool(self.outside and not self.pins.get(SOURCE))
+        return self.setting(SOURCE) == "host" or bool(self.outside and not self.setting(SOURCE))
 
 
 @dataclass(frozen=True)

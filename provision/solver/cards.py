@@ -76,7 +76,7 @@ def product_named(name: str, nvidia: Nvidia) -> Product:
 
 def mig_faults(box: Box) -> Iterator[Contradiction]:
     """Partitions asked of a box in which no card can be partitioned."""
-    if box.pins.get("gpu_power_mig") and not any(card.compute_capability in _MIG for card in box.cards):
+    if box.setting("gpu_power_mig") and not any(card.compute_capability in _MIG for card in box.cards):
         yield "gpu_power_mig", f"asks for MIG, which no card here can do: {say(box.cards)}", "leave it out"
 
 

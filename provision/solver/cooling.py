@@ -61,7 +61,7 @@ _OLD_DELL = re.compile(r"PowerEdge [RT]\d[1-3]\d\b")  # 11th to 13th generation;
 
 def decisions(box: Box) -> Mapping[str, Decision]:
     """Curves for what can be driven, and what they need on the host."""
-    profile = str(box.pins.get(PROFILE) or "balanced")
+    profile = str(box.setting(PROFILE))
     chosen = planned(box, PROFILES[profile])
     curves = box.pins.get(CURVES, chosen)
     found = {
@@ -79,7 +79,7 @@ def decisions(box: Box) -> Mapping[str, Decision]:
 
 def faults(box: Box) -> list[Contradiction]:
     """Curves of somebody's own that this box cannot follow safely."""
-    return [fault for curve in box.pins.get(CURVES, ()) for fault in _curve_faults(box, curve)]
+    return [fault for curve in box.setting(CURVES) for fault in _curve_faults(box, curve)]
 
 
 def warnings(box: Box) -> list[str]:
@@ -193,7 +193,7 @@ def _zones(box: Box) -> list[str]:
 
 
 def _spared(box: Box, output: str) -> bool:
-    return any(fnmatchcase(output, pattern) for pattern in box.pins.get(SPARED, ()))
+    return any(fnmatchcase(output, pattern) for pattern in box.setting(SPARED))
 
 
 def _outputs(curves: Sequence[Curve]) -> list[str]:

@@ -64,8 +64,8 @@ def chosen(box: Box) -> Option:
 
 def reference(box: Box) -> Branch:
     """The branch that a driver from outside is taken for: the one that was declared, else the one we would choose."""
-    declared = box.pins.get(BRANCH)
-    fitting = [way.branch for way in ways(box.cards, box.nvidia) if declared in (None, "", str(way.branch.number))]
+    declared = box.setting(BRANCH)
+    fitting = [way.branch for way in ways(box.cards, box.nvidia) if declared in ("", str(way.branch.number))]
     return min(fitting, key=lambda branch: (_STATUS.index(branch.status), -branch.number))
 
 
@@ -118,8 +118,8 @@ def architectures(nvidia: Nvidia) -> dict[str, Architecture]:
 
 
 def _outside(box: Box) -> Iterator[Contradiction]:
-    pinned = box.pins.get(SOURCE)
-    if box.outside == "Windows" and pinned not in (None, "", "host"):
+    pinned = box.setting(SOURCE)
+    if box.outside == "Windows" and pinned not in ("", "host"):
         yield SOURCE, f"is {pinned}, and under WSL the driver is that of Windows", "leave it out"
     slices = [card for card, gpu in zip(box.cards, comparison.nvidia(box.hardware), strict=False) if gpu.virtual]
     if slices and pinned != "host" and not box.outside:
@@ -171,16 +171,16 @@ def _elsewhere(box: Box) -> str:
 def _declared(box: Box) -> Iterator[Contradiction]:
     """A driver from outside: the branch that the user says it is has to drive the cards, and may have ended."""
     fitting = ways(box.cards, box.nvidia)
-    if box.pins.get(BRANCH):
+    if box.setting(BRANCH):
         if not any(_is(way, BRANCH, box.pins[BRANCH]) for way in fitting):
             yield _misfit(BRANCH, box, _every(box.nvidia))
-    elif not box.pins.get(SOURCE) and all(way.branch.status == "ended" for way in fitting):
+    elif not box.setting(SOURCE) and all(way.branch.status == "ended" for way in fitting):
         yield _ended(box, fitting)
 
 
 def _pins(box: Box, offered: Sequence[Option]) -> Iterator[Contradiction]:
     """Pins that no option has, each alone; else those that none has together."""
-    pinned = [name for name in (VERSION, BRANCH, MODULES, SOURCE) if box.pins.get(name)]
+    pinned = [name for name in (VERSION, BRANCH, MODULES, SOURCE) if box.setting(name)]
     alone = [name for name in pinned if not any(_is(option, name, box.pins[name]) for option in offered)]
     yield from (_misfit(name, box, here(box)) for name in alone)
     if not alone and not any(_as_pinned(option, box) for option in offered):
@@ -218,9 +218,9 @@ def _last_obstacles(box: Box, fitting: Sequence[Option]) -> Iterator[Contradicti
     if not free and unsigned:
         yield _secure_boot(box, unsigned)
     elif not free:
-        yield SOURCE, f"is {box.pins.get(SOURCE)}: {obstacle(fitting[0], box)}", "leave it out"
+        yield SOURCE, f"is {box.setting(SOURCE)}: {obstacle(fitting[0], box)}", "leave it out"
     elif all(option.branch.status == "ended" for option in free) and not any(
-        box.pins.get(name) for name in (SOURCE, BRANCH, VERSION)
+        box.setting(name) for name in (SOURCE, BRANCH, VERSION)
     ):
         yield _ended(box, free)
 
@@ -243,7 +243,7 @@ def _secure_boot(box: Box, unsigned: Sequence[Option]) -> Contradiction:
 
 def _unsigned(option: Option, box: Box) -> bool:
     secure = box.hardware.firmware.secure_boot is True
-    return secure and not option.origin.prebuilt and not box.pins.get(ENROLLED)
+    return secure and not option.origin.prebuilt and not box.setting(ENROLLED)
 
 
 def _every(nvidia: Nvidia) -> list[Way]:
@@ -254,7 +254,7 @@ def _every(nvidia: Nvidia) -> list[Way]:
 
 
 def _as_pinned(option: Option, box: Box) -> bool:
-    return all(_is(option, name, box.pins[name]) for name in (SOURCE, BRANCH, MODULES, VERSION) if box.pins.get(name))
+    return all(_is(option, name, box.pins[name]) for name in (SOURCE, BRANCH, MODULES, VERSION) if box.setting(name))
 
 
 def _is(way: Way, name: str, value: str) -> bool:

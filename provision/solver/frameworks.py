@@ -29,9 +29,9 @@ def decisions(box: Box, branch: Branch | None, catalog: Catalog) -> dict[str, De
 def faults(box: Box, branch: Branch | None, catalog: Catalog) -> Iterator[Contradiction]:
     """Pins that no build, card or interpreter goes with, and cards that no build of torch runs on."""
     for framework, setting in BACKENDS.items():
-        if framework in _wanted(box, catalog):
+        if framework in _wanted(box):
             yield from _backend_faults(framework, setting, box, branch, catalog)
-    for name in sorted(_wanted(box, catalog)):
+    for name in sorted(_wanted(box)):
         if not name.startswith("/") and not builds(catalog, name):
             locked = either([*_locked(catalog), "the absolute path of a lock of your own"])
             yield _ENVIRONMENTS, f"wants {name}, for which there is no lock", f"use {locked}"
@@ -61,16 +61,16 @@ def _locked(catalog: Catalog) -> dict[str, tuple[Build, ...]]:
     return {name: tuple(build for build in known if build.locked) for name, known in every.items()}
 
 
-def _wanted(box: Box, catalog: Catalog) -> set[str]:
+def _wanted(box: Box) -> set[str]:
     """The frameworks that the environments are made of."""
-    environments = box.pins.get(_ENVIRONMENTS, catalog.settings.defaults()[_ENVIRONMENTS])
+    environments = box.setting(_ENVIRONMENTS)
     return {environment["requirements"] for environment in environments}
 
 
 def _used(box: Box, decided: Mapping[str, Decision], catalog: Catalog) -> dict[str, Build]:
     """The builds that the environments install, as pinned or decided; torch's also where they want none of ours."""
     used = {}
-    for framework in sorted({"torch", *_wanted(box, catalog)}):
+    for framework in sorted({"torch", *_wanted(box)}):
         setting = BACKENDS.get(framework, "")
         backend = box.pins.get(setting) or (decided[setting].value if setting else "cpu")
         found = next((build for build in builds(catalog, framework) if build.backend == backend), None)

@@ -32,9 +32,9 @@ def faults(box: Box) -> list[Contradiction]:
 
 def warnings(box: Box) -> list[str]:
     told = []
-    if _guest(box) and box.pins.get(GOVERNOR, "leave") != "leave":
+    if box.guest and box.setting(GOVERNOR) != "leave":
         told.append(f"{GOVERNOR} does nothing in a virtual machine that is not shown its processors' frequency")
-    if box.pins.get(ACS) == "direct":
+    if box.setting(ACS) == "direct":
         told.append(f"{ACS} is direct: the cards are not kept apart, so none may be passed to a guest not trusted")
     return told
 
@@ -42,10 +42,6 @@ def warnings(box: Box) -> list[str]:
 def dropped(box: Box) -> str:
     kind = box.hardware.firmware.virtualization.partition(":")[0]
     return {"container": "a container has its host's kernel", "wsl": "the kernel is Windows' own"}.get(kind, "")
-
-
-def _guest(box: Box) -> bool:
-    return box.hardware.firmware.virtualization.startswith("vm:")
 
 
 def _vendor(box: Box) -> str:
@@ -76,7 +72,7 @@ def _parameters(box: Box) -> Decision:
     cards = _cards(box)
     if cards < 2:
         return Decision([], "one card has no peer to read from" if cards else "there is no NVIDIA card", "hardware")
-    if _guest(box):
+    if box.guest:
         return Decision([], "whether a guest's cards reach each other is for its hypervisor to say", "hardware")
     if box.hardware.os.architecture != "x86_64":
         return Decision([], f"{UNTRANSLATED} is a parameter of x86", "hardware")
@@ -87,7 +83,7 @@ def _parameters(box: Box) -> Decision:
 
 
 def _words(box: Box) -> Iterator[Contradiction]:
-    words = [str(word) for word in box.pins.get(PARAMETERS) or ()]
+    words = [str(word) for word in box.setting(PARAMETERS)]
     for word in words:
         key = word.partition("=")[0]
         vendor = _ONE_VENDORS.get(key, "")
@@ -106,7 +102,7 @@ def _memory(box: Box) -> Iterator[Contradiction]:
     """Huge pages are gone for everything else: beyond half of the memory a box does little else."""
     if "memory_bytes" in box.hardware.unknown:
         return
-    counts: dict[str, Any] = {name: box.pins.get(name, 0) for name in PAGES}
+    counts: dict[str, Any] = {name: box.setting(name) for name in PAGES}
     set_aside = sum(counts[name] * size for name, size in PAGES.items())
     if 2 * set_aside > box.hardware.memory_bytes:
         largest = max(PAGES, key=lambda name: counts[name] * PAGES[name])
@@ -116,6 +112,6 @@ def _memory(box: Box) -> Iterator[Contradiction]:
 
 
 def _acs(box: Box) -> Iterator[Contradiction]:
-    if box.pins.get(ACS) == "direct" and box.hardware.firmware.secure_boot:
+    if box.setting(ACS) == "direct" and box.hardware.firmware.secure_boot:
         fact = "is direct, and under Secure Boot the kernel lets nobody write to PCI bridges"
         yield ACS, fact, "turn ACS off in the firmware, or see docs/kernel-tuning.md for the boot parameter"

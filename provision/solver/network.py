@@ -5,11 +5,10 @@ Figures: ESnet's advice for hosts at 10 Gbit/s (fasterdata.es.net, host tuning, 
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from provision import link_speed
 from provision.contradictions import Contradiction
 from provision.model import Nic
 from provision.solver.box import Box, Decision
@@ -20,7 +19,7 @@ _HARDWARE = "hardware"
 _FAST, _SLOW = 10_000, 1_000  # Mbit/s
 _LEAST = {TEN: _FAST, ONE: _SLOW}
 _QUEUES = 16  # more of them than this only cost memory at 10 Gbit/s
-_JUMBO, _STANDARD = 9216, 1500
+_STANDARD = 1500  # bytes of a packet, and the most that a wireless card carries
 
 SYSCTLS: Mapping[str, Mapping[str, Any]] = {
     TEN: {
@@ -57,7 +56,7 @@ def _unseen(box: Box) -> bool:
 
 def decisions(box: Box) -> Mapping[str, Decision]:
     nic, profile = _nic(box), _profile(box)
-    kind = box.pins.get(PROFILE, profile.value)
+    kind = box.setting(PROFILE) or profile.value
     wired = kind in (TEN, ONE)
     queues = str(min(box.hardware.cpu.cores, _QUEUES))
     spread = "each interrupt keeps one processor near the card"
@@ -78,7 +77,7 @@ def decisions(box: Box) -> Mapping[str, Decision]:
 
 
 def faults(box: Box) -> list[Contradiction]:
-    return [*_wrong_card(box), *_wrong_profile(box), *_wrong_mtu(box), *_wrong_words(box)]
+    return [*_wrong_card(box), *_wrong_profile(box), *_wrong_mtu(box)]
 
 
 def warnings(box: Box) -> list[str]:
@@ -90,10 +89,10 @@ def warnings(box: Box) -> list[str]:
 
 def _nic(box: Box) -> Nic | None:
     """The card of the pin, else the fastest that is up, else the first that is up, else a wireless one."""
-    pin = box.pins.get(INTERFACE)
+    pin = box.setting(INTERFACE)
     if pin:
         return next((nic for nic in box.hardware.nics if nic.name == pin), None)
-    kinds = [WIFI] if box.pins.get(PROFILE) == WIFI else ["ethernet", WIFI]
+    kinds = [WIFI] if box.setting(PROFILE) == WIFI else ["ethernet", WIFI]
     known = [nic for nic in box.hardware.nics if nic.kind in kinds]
     up = [nic for nic in known if nic.up] or [nic for nic in known if nic.kind == WIFI]
     return max(up, key=lambda nic: (nic.kind == "ethernet", nic.speed_mbps or 0), default=None)
@@ -121,7 +120,7 @@ def _profile(box: Box) -> Decision:
     if nic.speed_mbps is None:
         return Decision(KEEP, f"{nic.name} does not tell its speed", _HARDWARE)
     kind = TEN if nic.speed_mbps >= _FAST else ONE if nic.speed_mbps >= _SLOW else KEEP
-    because = f"the link of {nic.name} runs at {_speed(nic.speed_mbps)}"
+    because = f"the link of {nic.name} runs at {link_speed.say(nic.speed_mbps)}"
     why_not = {
         TEN: "its buffers only add delay below 10 Gbit/s",
         ONE: "the link is faster" if kind == TEN else "the link is slower than 1 Gbit/s",
@@ -129,118 +128,39 @@ def _profile(box: Box) -> Decision:
     return Decision(kind, because, _HARDWARE, tuple(f"{name}: {why}" for name, why in why_not.items() if name != kind))
 
 
-def _speed(mbps: int) -> str:
-    return f"{mbps / 1000:g} Gbit/s" if mbps >= _SLOW else f"{mbps} Mbit/s"
-
-
 # -- refusing --------------------------------------------------------------------------------------------------------
-
-
-def _fictitious(box: Box) -> bool:
-    """A virtual machine's card says what the hypervisor likes, whatever the link below can do."""
-    return box.hardware.firmware.virtualization.startswith("vm:")
-
-
-def _names(nics: Sequence[Nic]) -> str:
-    return ", ".join(nic.name for nic in nics) or "none"
 
 
 def _wrong_card(box: Box) -> Iterator[Contradiction]:
     if _unseen(box):
         return
-    there, hint = {nic.name for nic in box.hardware.nics}, f"those there: {_names(box.hardware.nics)}"
-    pin, members = box.pins.get(INTERFACE), box.pins.get(BOND) or []
+    there = [nic.name for nic in box.hardware.nics]
+    pin, hint = box.setting(INTERFACE), f"those there: {', '.join(there) or 'none'}"
     if pin and pin not in there:
         yield INTERFACE, f"is {pin}, and the host has no such network card", hint
-    lacking = [name for name in members if name not in there]
-    if lacking:
-        yield BOND, f"has the member {lacking[0]}, and the host has no such network card", hint
-    if len(set(members)) == 1:
-        yield BOND, "has fewer than two members", "name two cards or more, or leave it out"
+    for name in box.setting(BOND):
+        if name not in there:
+            yield BOND, f"has the member {name}, and the host has no such network card", hint
 
 
 def _wrong_profile(box: Box) -> Iterator[Contradiction]:
-    pin, nic = box.pins.get(PROFILE), _nic(box)
+    pin, nic = box.setting(PROFILE), _nic(box)
     if not pin or pin == KEEP or nic is None:
         return
     if (pin == WIFI) != (nic.kind == WIFI):
         yield PROFILE, f"is {pin}, and {nic.name} is no {'wireless' if pin == WIFI else 'wired'} card", "leave it out"
         return
-    if nic.speed_mbps is not None and nic.speed_mbps < _LEAST.get(pin, 0) and not _fictitious(box):
-        fact = f"is {pin}, and the link of {nic.name} runs at {_speed(nic.speed_mbps)}"
+    if nic.speed_mbps is not None and not box.guest and nic.speed_mbps < _LEAST.get(pin, 0):
+        fact = f"is {pin}, and the link of {nic.name} runs at {link_speed.say(nic.speed_mbps)}"
         yield PROFILE, fact, f"leave it out; for a faster link, look at cable and switch: ethtool {nic.name}"
 
 
 def _wrong_mtu(box: Box) -> Iterator[Contradiction]:
-    mtu, nic = box.pins.get(MTU), _nic(box)
-    if not mtu:
-        return
-    if nic is None and not box.pins.get(BOND) and not _unseen(box):
+    mtu, nic = box.setting(MTU), _nic(box)
+    if mtu and nic is None and not box.setting(BOND) and not _unseen(box):
         yield MTU, f"is {mtu}, and no network card is up", f"name the card: {INTERFACE}"
-    if not 576 <= mtu <= _JUMBO:
-        yield MTU, f"is {mtu}, which is no size of a packet", f"choose from 576 to {_JUMBO}, or 0 to leave it"
-    elif mtu > _STANDARD and not box.pins.get("network_mtu_peers"):
-        hint = "name addresses that have to answer such a packet in network_mtu_peers"
-        yield MTU, f"is {mtu}, and nothing proves that the network carries it", hint
     if mtu > _STANDARD and nic is not None and nic.kind == WIFI:
         yield MTU, f"is {mtu}, and {nic.name} is a wireless card, which carries {_STANDARD}", "leave it out"
-
-
-def _wrong_words(box: Box) -> Iterator[Contradiction]:
-    pins = box.pins
-    for name in ("network_rings", "network_queues"):
-        if not re.fullmatch(r"max|keep|[1-9][0-9]*", pins.get(name, KEEP)):
-            yield name, f"is {pins[name]!r}", "write max, keep or a number"
-    if not 20 <= pins.get("network_revert_seconds", 120) <= 600:
-        yield "network_revert_seconds", f"is {pins['network_revert_seconds']}", "choose from 20 to 600"
-    for name, parse in _ADDRESSES.items():
-        value = pins.get(name) or []
-        for text in value if isinstance(value, list) else [value]:
-            if not _parses(parse, text):
-                yield name, f"has {text!r}, which is no address", "write it like 192.0.2.7/24" if "es" in name else ""
-    for text in pins.get("network_addresses") or []:
-        if "/" not in text:
-            yield "network_addresses", f"has {text} without a prefix length", f"write it like {text}/24"
-    yield from _wrong_ports(pins)
-    yield from _wrong_wifi(pins)
-
-
-_ADDRESSES = {
-    "network_addresses": ipaddress.ip_interface,
-    "network_gateway": ipaddress.ip_address,
-    "network_nameservers": ipaddress.ip_address,
-    "network_mtu_peers": ipaddress.ip_address,
-}
-
-
-def _parses(parse: Any, text: str) -> bool:
-    try:
-        parse(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _wrong_ports(pins: Mapping[str, Any]) -> Iterator[Contradiction]:
-    name = "network_firewall_open"
-    for entry in pins.get(name) or []:
-        first, _, last = entry["port"].partition("-")
-        numbers = [int(text) if text.isdigit() else 0 for text in (first, last or first)]
-        if not 1 <= numbers[0] <= numbers[1] <= 65535:
-            yield name, f"has the port {entry['port']!r}", "write a number up to 65535, or a range like 8000-8010"
-        for text in entry["from"]:
-            if not _parses(ipaddress.ip_network, text):
-                yield name, f"admits {text!r}, which is no network", "write it like 192.0.2.0/24"
-
-
-def _wrong_wifi(pins: Mapping[str, Any]) -> Iterator[Contradiction]:
-    phrase, country = pins.get("network_wifi_passphrase", ""), pins.get("network_wifi_country", "")
-    if phrase and not re.fullmatch(r"[ -~]{8,63}", phrase):  # the value stays unsaid
-        yield "network_wifi_passphrase", "is no passphrase of 8 to 63 printable characters", "look it up again"
-    if country and not re.fullmatch(r"[A-Z]{2}", country):
-        yield "network_wifi_country", f"is {country!r}", "write two capital letters, like DE"
-    if len(pins.get("network_wifi_ssid", "").encode()) > 32:
-        yield "network_wifi_ssid", "is longer than the 32 bytes that a network's name may have", "look it up again"
 
 
 # -- warning ---------------------------------------------------------------------------------------------------------
@@ -248,14 +168,13 @@ def _wrong_wifi(pins: Mapping[str, Any]) -> Iterator[Contradiction]:
 
 def _warnings(box: Box) -> Iterator[str]:
     nic = _nic(box)
-    kind = box.pins.get(PROFILE, _profile(box).value)
+    kind = box.setting(PROFILE) or _profile(box).value
     if nic and (nic.speed_mbps or 0) < _LEAST.get(kind, 0):
-        told = f"claims {_speed(nic.speed_mbps)}" if nic.speed_mbps else "does not tell its speed"
+        told = f"claims {link_speed.say(nic.speed_mbps)}" if nic.speed_mbps else "does not tell its speed"
         yield f"{PROFILE} is {kind} by your word: {nic.name} {told}"
-    if kind == WIFI and not box.pins.get("network_wifi_country"):
+    if kind == WIFI and not box.setting("network_wifi_country"):
         yield "network_wifi_country is not set: only the channels that are allowed everywhere are used"
-    unused = [name for name in ("network_wifi_ssid",) if box.pins.get(name) and kind != WIFI]
-    if unused:
-        yield f"{unused[0]} has no effect: the profile is {kind}"
-    if box.pins.get("network_firewall_open") and not box.pins.get("network_firewall"):
+    if kind != WIFI and box.setting("network_wifi_ssid"):
+        yield f"network_wifi_ssid has no effect: the profile is {kind}"
+    if box.setting("network_firewall_open") and not box.setting("network_firewall"):
         yield "network_firewall_open has no effect: network_firewall is false"

@@ -32,7 +32,7 @@ def _objection(release: CudaRelease, box: Box) -> str:
 
 
 def _newer_than_driver(release: CudaRelease, box: Box, branch: Branch) -> str:
-    pinned = box.pins.get(VERSION)
+    pinned = box.setting(VERSION)
     ceiling = parts(pinned) if pinned else (branch.number, float("inf"))
     if parts(release.matched) <= ceiling:
         return ""
@@ -42,7 +42,7 @@ def _newer_than_driver(release: CudaRelease, box: Box, branch: Branch) -> str:
 def faults(box: Box, branch: Branch | None) -> Iterator[Contradiction]:
     """Pinned toolkits that are not to be had, compile for no card, or need a newer driver."""
     known = {release.version: release for release in box.nvidia.cuda}
-    for index, version in enumerate(box.pins.get(VERSIONS) or ()):
+    for index, version in enumerate(box.setting(VERSIONS)):
         release = known.get(version)
         if release is None:
             yield VERSIONS, f"has {version}, which the catalogue does not know", f"use {either(known)}"

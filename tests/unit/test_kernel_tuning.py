@@ -221,7 +221,8 @@ def box(cards: int = 2, model: str = EPYC, nodes: int = 1, firmware: Firmware = 
         memory_bytes=64 * 2**30, gpus=(A100,) * cards, firmware=firmware,
     )  # fmt: skip
     given = {f"kernel_tuning_{name}": value for name, value in pins.items()}
-    return Box(hardware, (), given, load_catalog().nvidia)
+    catalog = load_catalog()
+    return Box(hardware, (), given, catalog.settings.defaults(), catalog.nvidia)
 
 
 def decided(found: Box) -> dict[str, Any]:

@@ -6,15 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import yaml
 
 from provision.catalog import load_catalog
 from provision.cli.page import Page
 from provision.cli.storagetext import draw
-from provision.content import roles_dir
 from provision.contradictions import Contradiction
 from provision.model import Cpu, Disk, Firmware, Hardware, OperatingSystem, Volume
-from provision.solver import disks, storage, tiers
+from provision.solver import disks, storage
 from provision.solver.box import Box
 
 TB = 10**12
@@ -37,7 +35,8 @@ def box(*found: Disk, volumes: tuple[Volume, ...] = (), kind: str = "metal", **p
     )  # fmt: skip
     pinned = {f"storage_{name}": value for name, value in pins.items() if "_root" not in name}
     pinned |= {name: value for name, value in pins.items() if "_root" in name}
-    return Box(hardware, (), pinned, load_catalog().nvidia, ("storage", "docker", "model_cache"))
+    catalog, roles = load_catalog(), ("storage", "docker", "model_cache")
+    return Box(hardware, (), pinned, catalog.settings.defaults(), catalog.nvidia, roles)
 
 
 def layout(of: Box) -> dict[str, dict[str, Any]]:
@@ -258,13 +257,6 @@ def test_the_most_telling_name_is_taken() -> None:
     assert disks.by_id(replace(NVME, by_id=names)) == "nvme-Fast_F1"
     assert disks.by_id(replace(NVME, by_id=names[:3])) == "ata-Hdd_H1"
     assert disks.by_id(replace(NVME, by_id=names[2:3])) == "nvme-eui.0026"
-
-
-def test_the_solver_takes_the_roles_own_defaults() -> None:
-    defaults = yaml.safe_load((roles_dir() / "storage" / "defaults" / "main.yml").read_text())
-    for what in ("mountpoint", "filesystem"):
-        for name in (tiers.FAST, tiers.ARCHIVE):
-            assert tiers.setting(box(), name, what) == defaults[f"storage_{name}_{what}"]
 
 
 def test_the_layout_is_drawn() -> None:

@@ -13,10 +13,6 @@ from provision.solver.disks import by_id, guard, known, label, named, what_is_on
 FAST, ARCHIVE = "fast", "archive"
 RECORD = "/var/lib/provision/storage/volumes.json"
 _FITS = {FAST: "NVMe disk", ARCHIVE: "rotating disk"}
-_DEFAULTS = {
-    "mountpoint": {FAST: "/srv/fast", ARCHIVE: "/srv/archive"},
-    "filesystem": {FAST: "xfs", ARCHIVE: "xfs"},
-}
 _LOST = "put it back, or go on without it: --skip storage; to give the tier up, delete it from the host's {record}"
 
 
@@ -46,22 +42,22 @@ def find(box: Box) -> Mapping[str, Found]:
 
 def setting(box: Box, tier: str, what: str) -> str:
     """The tier's mount point or file system; slashes at its end do not count."""
-    return str(box.pins.get(f"storage_{tier}_{what}") or _DEFAULTS[what][tier]).rstrip("/")
+    return str(box.setting(f"storage_{tier}_{what}")).rstrip("/")
 
 
 def _pins(box: Box, name: str) -> list[str]:
-    return list(box.pins.get(f"storage_{name}") or ())
+    return list(box.setting(f"storage_{name}"))
 
 
 def _level(box: Box, name: str) -> str:
-    if name in (box.pins.get("storage_mirror") or ()):
+    if name in box.setting("storage_mirror"):
         return "mirror"
-    return "lvm" if name in (box.pins.get("storage_lvm") or ()) else "single"
+    return "lvm" if name in box.setting("storage_lvm") else "single"
 
 
 def _may_go(box: Box, disk: Disk) -> bool:
     """Whether what is on it may be destroyed."""
-    return any(name.rpartition("/")[2] in disk.by_id for name in box.pins.get("storage_wipe") or ())
+    return any(name.rpartition("/")[2] in disk.by_id for name in box.setting("storage_wipe"))
 
 
 def _made(box: Box, volume: Volume) -> Found:
