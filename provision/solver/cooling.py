@@ -99,9 +99,8 @@ def warnings(box: Box) -> list[str]:
 
 def dropped(box: Box) -> str:
     """Why this box does not get the role; empty where it does."""
-    kind = box.hardware.firmware.virtualization
-    if kind == "wsl" or kind.startswith("container:"):
-        return f"the fans are those of {'Windows' if kind == 'wsl' else 'the host of this container'}"
+    if box.outside:
+        return f"the fans are those of {box.outside}"
     if not box.hardware.cooling.bmc and not _curves(box):
         if "cooling" in box.hardware.unknown:
             return "nobody has looked for its fans"

@@ -40,8 +40,7 @@ def warnings(box: Box) -> list[str]:
 
 
 def dropped(box: Box) -> str:
-    kind = box.hardware.firmware.virtualization.partition(":")[0]
-    return {"container": "a container has its host's kernel", "wsl": "the kernel is Windows' own"}.get(kind, "")
+    return f"the kernel is that of {box.outside}" if box.outside else ""
 
 
 def _vendor(box: Box) -> str:
