@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,20 +129,33 @@ def controls_of(role: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.fixture(scope="session")
-def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Target]:
-    """Makes targets, or skips; the lab's own fixture takes down what is left."""
+@contextmanager
+def in_the_lab() -> Iterator[None]:
+    """The lab that has the targets: a test has a state home of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(LAB_STATE))
+        yield
+
+
+@pytest.fixture(scope="module")
+def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Target]]:
+    """Makes targets, or skips. They go with their file: a virtual machine that nobody uses slows the others down."""
     home = tmp_path_factory.mktemp("provision-state")
+    made: list[str] = []
 
     def make(name: str, image: str = "debian-12") -> Target:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XDG_STATE_HOME", str(LAB_STATE))
-            return Target(up_or_skip(name, image), home)
+        with in_the_lab():
+            host = up_or_skip(name, image)
+        made.append(name)
+        return Target(host, home)
 
-    return make
+    yield make
+    with in_the_lab():
+        for name in made:
+            lab.down(name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def box(new_target: Callable[..., Target]) -> Target:
-    """The bare Debian 12 box that the main tests take from bare to proved, in the order of their file."""
+    """The bare Debian 12 box that a file takes from bare to proved, in the order of its tests."""
     return new_target("box")
