@@ -25,9 +25,7 @@ from provision.cli.present import attempt, leave, output_option
 @click.option("--streams", type=click.IntRange(1, 64), default=4, show_default=True, help="At the same time.")
 @click.option("--port", type=click.IntRange(1, 65535), default=5201, show_default=True, help="Where B listens.")
 @output_option
-def netcheck(
-    first: str, second: str, inventories: tuple[Path, ...], output: str, **given: str | int
-) -> None:  # fmt: skip
+def netcheck(first: str, second: str, inventories: tuple[Path, ...], output: str, **given: str | int) -> None:
     """Measure the network between two hosts with iperf3, both ways, and judge it against their link.
 
     Nothing is changed on the hosts; both need iperf3, which the role network brings.

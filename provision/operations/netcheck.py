@@ -16,10 +16,11 @@ from provision.inventory import parse_target, read_inventory
 from provision.model import Host
 from provision.report import EXIT_UNREACHABLE, Report
 
-# The card on the way to an address, and its speed; a bond tells the sum of its members'.
+# The card on the way to a host, and its speed; a bond tells the sum of its members'. `ip` takes no names.
 _LOOK = """\
 command -v iperf3 > /dev/null || {{ echo lacking; exit; }}
-card=$(ip -oneline route get {address} | sed -n 's/.* dev \\([^ ]*\\).*/\\1/p')
+address=$(getent ahosts {address} | sed -n '1s/ .*//p')
+card=$(ip -oneline route get "$address" | sed -n 's/.* dev \\([^ ]*\\).*/\\1/p')
 echo "${{card:-none}} $(cat /sys/class/net/$card/speed 2> /dev/null || echo -1)"
 """
 # The server may take a moment to listen.

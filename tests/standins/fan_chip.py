@@ -62,6 +62,8 @@ def plug_in():
     heat(40)
     chips = ["lm75 0x48"] if "first" not in sys.argv else []
     for chip in (*chips, f"adt7475 {ADDRESS:#x}"):
+        # Its driver is there already, so that it binds at once: udev would load the two side by side.
+        subprocess.run(["modprobe", chip.split()[0]], check=True)
         Path("/sys/class/i2c-adapter", bus(), "new_device").write_text(chip)
 
 
