@@ -40,12 +40,12 @@ moved:
   returned: always
 """
 
-import hashlib
 import os
 import shutil
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.provision_io import sha256_of
 
 PARTIAL = ".provision.partial"
 # Sockets of the containerd that Docker uses, its own package's and the one that dockerd starts itself.
@@ -149,16 +149,8 @@ def likeness(path):
     if stat.S_ISLNK(info.st_mode):
         return [*kept, os.readlink(path)]
     if stat.S_ISREG(info.st_mode):
-        return [*kept, info.st_size, info.st_mtime_ns, info.st_nlink, digest(path)]
+        return [*kept, info.st_size, info.st_mtime_ns, info.st_nlink, sha256_of(path)]
     return [*kept, info.st_rdev]
-
-
-def digest(path):
-    found = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            found.update(block)
-    return found.hexdigest()
 
 
 def copy(module, source, target):
