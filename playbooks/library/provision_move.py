@@ -155,11 +155,11 @@ def likeness(path):
 
 def copy(module, source, target):
     partial = target + PARTIAL
-    if os.path.isdir(partial):
-        shutil.rmtree(partial)  # of a run that died
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    code, _, err = module.run_command(["cp", "--archive", "--no-target-directory", source, partial])
     try:
+        if os.path.isdir(partial):
+            shutil.rmtree(partial)  # of a run that died
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        code, _, err = module.run_command(["cp", "--archive", "--no-target-directory", source, partial])
         if code != 0:
             raise Trouble("%s was not copied: %s" % (source, err.strip()))
         wrong = difference(source, partial)
@@ -170,6 +170,8 @@ def copy(module, source, target):
         if os.path.isdir(target):
             os.rmdir(target)
         os.rename(partial, target)
+    except OSError as error:  # a file that went while it was compared, too
+        raise Trouble("%s was not copied: %s" % (source, error)) from error
     finally:
         if os.path.isdir(partial):
             shutil.rmtree(partial)
@@ -184,12 +186,14 @@ def move(module, moves):
     running = [unit for unit in units if module.run_command(["systemctl", "is-active", "--quiet", unit])[0] == 0]
     try:
         if running:
-            module.run_command(["systemctl", "stop", *running], check_rc=True)
+            code, _, err = module.run_command(["systemctl", "stop", *running])
+            if code != 0:
+                raise Trouble("%s did not stop, and nothing was copied: %s" % (" and ".join(running), err.strip()))
         for source, target in moves:
             copy(module, source, target)
-    except Trouble:
-        if running:
-            module.run_command(["systemctl", "start", *running])
+    except Trouble as trouble:
+        if running and module.run_command(["systemctl", "start", *running])[0] != 0:
+            raise Trouble("%s; and they did not start again: %s" % (trouble, " ".join(running))) from trouble
         raise
 
 
