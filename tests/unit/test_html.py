@@ -194,6 +194,15 @@ def test_a_layout_says_what_each_disk_becomes_and_which_are_left_alone() -> None
     assert "not seen on this box" in Reader(htmldisks.svg("d", [{**layout[0], "disks": ["nvme-gone"]}], disks)).text
 
 
+def test_a_skipped_check_is_neither_a_failure_nor_a_pass() -> None:
+    (outcome,) = report_of(CASE["skipped_check"]).hosts
+    lone = replace(outcome, checks=tuple(replace(check, started=1.0) for check in outcome.checks), tasks=())
+    text = Reader(htmltimeline.svg("t", lone, (1.0, 9.0))).text
+    assert ("unproved" in text, "failed" in text) == (True, False)
+    page = html(report_of(CASE["skipped_check"]))
+    assert '<span class="pill bad">' not in page
+
+
 def test_a_timeline_places_each_step_by_its_time() -> None:
     report = machine()
     over = htmltimeline.span(report.hosts)
