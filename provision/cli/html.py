@@ -6,6 +6,7 @@ The page is made of the JSON document, so that what is hidden there is hidden he
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ TONES = {GREEN: "good", YELLOW: "warn", RED: "bad"}  # the text's colours, which
 CHECK_TONES = {"passed": "good", "skipped": "warn"}
 TASK_TONES = {"ok": "calm", "changed": "new", "skipped": "none", "unreachable": "warn"}
 MARKS = {"good": "✓", "warn": "!", "bad": "✕", "new": "•", "calm": "✓", "none": "·"}
+COMMAND = re.compile(r": ((?:provision|ssh) .*)$")  # at the end of a next step's sentence
 UNFOLDED = 3  # of more hosts than this, those that are well are folded up
 
 
@@ -114,8 +116,8 @@ def _rows(value: Any) -> list[Mapping[str, Any]]:
 
 def _step(sentence: str) -> tuple[str, str]:
     """A next step as its words and the command at its end."""
-    words, colon, command = sentence.partition(": provision ")
-    return (words, f"provision {command}") if colon else ("", sentence)
+    found = COMMAND.search(sentence)
+    return (sentence[: found.start()], found[1]) if found else ("", sentence)
 
 
 def _soft(text: str) -> Markup:
