@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from provision import link_speed
 from provision.cli import htmlcooling, htmldisks, htmltimeline, plantext, render
 from provision.cli.hosttext import STATE_STYLES, counts, duration
 from provision.cli.page import GREEN, RED, YELLOW, plain
@@ -40,7 +41,7 @@ def html(report: Report) -> str:
         "duration": duration,
         "size": htmldisks.size,
         "memory": lambda count: f"{count / 2**30:.0f} GiB",
-        "speed": lambda mbps: f"{mbps / 1000:g} Gbit/s" if mbps >= 1000 else f"{mbps} Mbit/s",
+        "speed": link_speed.say,
         "compact": lambda value: value if value and isinstance(value, str) else json.dumps(value, ensure_ascii=False),
         "soft": _soft,
         "step": _step,
