@@ -57,7 +57,6 @@ bytes: {description: Size of the files that were brought, type: int, returned: a
 resumed: {description: Bytes of them that an earlier run had left, type: int, returned: always}
 """
 
-import hashlib
 import json
 import os
 import pwd
@@ -66,6 +65,7 @@ import subprocess
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.provision_io import atomic_write, sha256_of
 
 MODEL_SPEC = {
     "repo": {"type": "str", "required": True},
@@ -84,14 +84,6 @@ def identity(path):
     if not stat.S_ISREG(found.st_mode):
         return None
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-
-
-def sha256_of(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for chunk in iter(lambda: stream.read(8388608), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 class Model:
@@ -206,16 +198,10 @@ def read_record(path):
 
 
 def write_record(module, record):
-    """Replace the record, atomically, when it says something new."""
+    """Replace the record where it says something new."""
     path = module.params["record"]
-    if record == read_record(path):
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle, staged = tempfile.mkstemp(dir=module.tmpdir)
-    with os.fdopen(handle, "w") as stream:
-        json.dump(record, stream, indent=1, sort_keys=True)
-    os.chmod(staged, 0o644)
-    module.atomic_move(staged, path)
+    if record != read_record(path):
+        atomic_write(path, json.dumps(record, indent=1, sort_keys=True))
 
 
 def settle(module, owing, result):

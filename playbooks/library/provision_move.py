@@ -40,12 +40,12 @@ moved:
   returned: always
 """
 
-import hashlib
 import os
 import shutil
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.provision_io import sha256_of
 
 PARTIAL = ".provision.partial"
 # Sockets of the containerd that Docker uses, its own package's and the one that dockerd starts itself.
@@ -149,25 +149,17 @@ def likeness(path):
     if stat.S_ISLNK(info.st_mode):
         return [*kept, os.readlink(path)]
     if stat.S_ISREG(info.st_mode):
-        return [*kept, info.st_size, info.st_mtime_ns, info.st_nlink, digest(path)]
+        return [*kept, info.st_size, info.st_mtime_ns, info.st_nlink, sha256_of(path)]
     return [*kept, info.st_rdev]
-
-
-def digest(path):
-    found = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            found.update(block)
-    return found.hexdigest()
 
 
 def copy(module, source, target):
     partial = target + PARTIAL
-    if os.path.isdir(partial):
-        shutil.rmtree(partial)  # of a run that died
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    code, _, err = module.run_command(["cp", "--archive", "--no-target-directory", source, partial])
     try:
+        if os.path.isdir(partial):
+            shutil.rmtree(partial)  # of a run that died
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        code, _, err = module.run_command(["cp", "--archive", "--no-target-directory", source, partial])
         if code != 0:
             raise Trouble("%s was not copied: %s" % (source, err.strip()))
         wrong = difference(source, partial)
@@ -178,6 +170,8 @@ def copy(module, source, target):
         if os.path.isdir(target):
             os.rmdir(target)
         os.rename(partial, target)
+    except OSError as error:  # a file that went while it was compared, too
+        raise Trouble("%s was not copied: %s" % (source, error)) from error
     finally:
         if os.path.isdir(partial):
             shutil.rmtree(partial)
@@ -192,12 +186,14 @@ def move(module, moves):
     running = [unit for unit in units if module.run_command(["systemctl", "is-active", "--quiet", unit])[0] == 0]
     try:
         if running:
-            module.run_command(["systemctl", "stop", *running], check_rc=True)
+            code, _, err = module.run_command(["systemctl", "stop", *running])
+            if code != 0:
+                raise Trouble("%s did not stop, and nothing was copied: %s" % (" and ".join(running), err.strip()))
         for source, target in moves:
             copy(module, source, target)
-    except Trouble:
-        if running:
-            module.run_command(["systemctl", "start", *running])
+    except Trouble as trouble:
+        if running and module.run_command(["systemctl", "start", *running])[0] != 0:
+            raise Trouble("%s; and they did not start again: %s" % (trouble, " ".join(running))) from trouble
         raise
 
 

@@ -104,6 +104,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.provision_apt import PARTS, read, rival_sources, trusted_key
+from ansible.module_utils.provision_io import atomic_write
 from ansible.module_utils.provision_openpgp import ARMOR, primary_fingerprints, without
 from ansible.module_utils.provision_quiet import NETWORK_PATIENCE, QUIET
 
@@ -206,16 +207,10 @@ class Repository:
 
     def put(self, path, content):
         """Bring one file to its content, or away, in one step."""
-        if content is None:
-            if os.path.lexists(path):
-                os.unlink(path)
-            return
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        staged = path + ".provision-new"
-        with open(staged, "wb") as stream:
-            stream.write(content)
-        os.chmod(staged, 0o644)
-        os.replace(staged, path)
+        if content is not None:
+            atomic_write(path, content)
+        elif os.path.lexists(path):
+            os.unlink(path)
 
     def apply(self, rivals, ours):
         """Write, try, and take back what does not work."""

@@ -45,6 +45,7 @@ import re
 import ssl
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.provision_io import atomic_write
 
 LINKS = "/etc/ssl/certs"
 STORE = "/etc/ssl/certs/ca-certificates.crt"
@@ -104,21 +105,12 @@ def parse(module):
     return bundle
 
 
-def write(module, path, content):
-    staged = os.path.join(module.tmpdir, os.path.basename(path))
-    with open(staged, "w") as stream:
-        stream.write(content)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    module.atomic_move(staged, path)
-    module.set_mode_if_different(path, 0o644, False)
-
-
 def bootstrap(module, bundle):
     """Without the package that maintains it: the bundle is the trust store."""
     content = "".join(ssl.DER_cert_to_PEM_cert(der) for der in bundle)
     changed = bool(bundle) and not set(bundle) <= set(certificates(read(STORE)))
     if changed and not module.check_mode:
-        write(module, STORE, content)
+        atomic_write(STORE, content)
     module.exit_json(changed=changed, paths=[STORE] if changed else [], bootstrapped=bool(bundle))
 
 
@@ -144,7 +136,7 @@ def main():
         for path in stale:
             os.unlink(path)
         for path in missing:
-            write(module, path, files[path])
+            atomic_write(path, files[path])
         # Without --fresh the links of removed certificates stay.
         code, out, err = module.run_command([TOOL, "--fresh"])
         if code != 0:

@@ -5,6 +5,8 @@ For the target's Python 3.8.
 
 from __future__ import annotations
 
+import time
+
 
 def restart(module, unit, said_by):
     """Start a unit anew and end the module: changed, or failed with what the unit's program said.
@@ -13,9 +15,12 @@ def restart(module, unit, said_by):
     """
     if module.check_mode:
         module.exit_json(changed=True)
+    began = int(time.time())
     code, _, err = module.run_command(["systemctl", "restart", unit])
     if code != 0:
-        _, said, _ = module.run_command(["journalctl", "--unit", unit, "--lines", "20", "--output", "cat", "--quiet"])
+        # What an earlier start complained of may be mended by now.
+        read = ["journalctl", "--unit", unit, "--since", "@%d" % began, "--output", "cat", "--quiet"]
+        _, said, _ = module.run_command(read)
         told = [line[len(said_by) :] for line in said.splitlines() if line.startswith(said_by)]
         module.fail_json(msg="; ".join(dict.fromkeys(told)) or err.strip())
     module.exit_json(changed=True)

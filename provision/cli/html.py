@@ -6,31 +6,25 @@ The page is made of the JSON document, so that what is hidden there is hidden he
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from provision import link_speed
 from provision.cli import htmlcooling, htmldisks, htmltimeline, plantext, render
-from provision.cli.hosttext import counts, duration
-from provision.cli.page import plain
-from provision.report import HostOutcome, HostState, Report
+from provision.cli.hosttext import STATE_STYLES, counts, duration
+from provision.cli.page import GREEN, RED, YELLOW, plain
+from provision.report import HostOutcome, Report
 
-TONES = {
-    "ok": "good",
-    "failed": "bad",
-    "refused": "bad",
-    "halted": "bad",
-}  # of a verdict; what is not here is a warning
-STATE_TONES: dict[HostState, str] = {
-    "converged": "good", "planned": "good", "verified": "good", "unproved": "warn", "unreachable": "warn",
-    "interrupted": "warn", "failed": "bad", "refused": "bad",
-}  # fmt: skip
+TONES = {GREEN: "good", YELLOW: "warn", RED: "bad"}  # the text's colours, which light and dark have their own shades of
 CHECK_TONES = {"passed": "good", "skipped": "warn"}
 TASK_TONES = {"ok": "calm", "changed": "new", "skipped": "none", "unreachable": "warn"}
 MARKS = {"good": "✓", "warn": "!", "bad": "✕", "new": "•", "calm": "✓", "none": "·"}
+COMMAND = re.compile(r": ((?:provision|ssh) .*)$")  # at the end of a next step's sentence
 UNFOLDED = 3  # of more hosts than this, those that are well are folded up
 
 
@@ -47,11 +41,12 @@ def html(report: Report) -> str:
         "duration": duration,
         "size": htmldisks.size,
         "memory": lambda count: f"{count / 2**30:.0f} GiB",
-        "speed": lambda mbps: f"{mbps / 1000:g} Gbit/s" if mbps >= 1000 else f"{mbps} Mbit/s",
+        "speed": link_speed.say,
         "compact": lambda value: value if value and isinstance(value, str) else json.dumps(value, ensure_ascii=False),
         "soft": _soft,
         "step": _step,
         "check_tone": lambda state: CHECK_TONES.get(state, "bad"),
+        "worst": _worst,
         "task_tone": lambda state: TASK_TONES.get(state, "bad"),
         "mark": MARKS.__getitem__,
     }
@@ -63,13 +58,12 @@ def html(report: Report) -> str:
         for place, (outcome, told) in enumerate(zip(report.hosts, document["hosts"], strict=True), start=1)
     ]
     running = bool(report.data.get("running"))
-    meaning = "still running" if running else render.meaning(report)
     return templates.get_template("report.html.j2").render(
         document=document,
         hosts=hosts,
         headline=plain(render.headline(report)),
-        meaning=meaning,
-        tone="warn" if running else TONES.get(report.status, "warn"),
+        meaning="still running" if running else render.meaning(report),
+        tone=TONES[render.STYLES["running" if running else report.status]],
         unfolded=UNFOLDED,
     )
 
@@ -83,7 +77,7 @@ def _drawn(name: str, outcome: HostOutcome, told: Mapping[str, Any], report: Rep
     checks = [{**check, "place": f"check{n}"} for n, check in enumerate(told["checks"], start=1)]
     return {
         "name": name,
-        "tone": STATE_TONES[outcome.state],
+        "tone": TONES[STATE_STYLES[outcome.state]],
         "counts": counts(outcome, report),
         "stack": _clean(plantext.stack(outcome.plan)) if outcome.plan else [],
         "checks": checks,
@@ -112,6 +106,10 @@ def _by_role(checks: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
     return roles
 
 
+def _worst(tones: Iterable[str]) -> str:
+    return max(tones, key=("good", "warn", "bad").index)
+
+
 def _rows(value: Any) -> list[Mapping[str, Any]]:
     """The mappings of a setting; one that somebody pinned to another shape is told among the settings only."""
     return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list | tuple) else []
@@ -119,8 +117,8 @@ def _rows(value: Any) -> list[Mapping[str, Any]]:
 
 def _step(sentence: str) -> tuple[str, str]:
     """A next step as its words and the command at its end."""
-    words, colon, command = sentence.partition(": provision ")
-    return (words, f"provision {command}") if colon else ("", sentence)
+    found = COMMAND.search(sentence)
+    return (sentence[: found.start()], found[1]) if found else ("", sentence)
 
 
 def _soft(text: str) -> Markup:

@@ -10,9 +10,9 @@ from xml.etree import ElementTree as ET
 from markupsafe import Markup
 
 from provision.cli.htmlsvg import add, drawing, markup, number, shortened
+from provision.cli.storagetext import JOINED
 
 WIDTH, PAD, ROW, LINE = 360.0, 12.0, 44.0, 16.0
-LEVELS = {"mirror": "mirror", "lvm": "one LVM volume"}
 
 Tier = Mapping[str, Any]
 Disk = Mapping[str, Any]
@@ -68,9 +68,8 @@ def _tier(root: ET.Element, tier: Tier, disks: Sequence[tuple[str, Disk | None]]
     height = 62 + ROW * len(disks) + LINE * len(holds) + PAD / 2
     add(root, "rect", x=1.0, y=y, width=WIDTH - 2, height=height, rx=8, class_="tier")
     add(root, "text", str(tier.get("name", "")), x=PAD, y=y + 22, class_="name")
-    add(
-        root, "text", size(number(tier.get("size_gb")) * 1e9), x=WIDTH - PAD, y=y + 22, text_anchor="end", class_="name"
-    )
+    whole = size(number(tier.get("size_gb")) * 1e9)
+    add(root, "text", whole, x=WIDTH - PAD, y=y + 22, text_anchor="end", class_="name")
     add(root, "text", shortened(_made_of(tier), 56), x=PAD, y=y + 40, class_="small")
     inner = WIDTH - 2 * PAD
     share = number(tier.get("size_gb")) / largest if largest else 0.0
@@ -109,7 +108,7 @@ def _known(tier: Tier, disks: Iterable[Disk]) -> list[tuple[str, Disk | None]]:
 
 
 def _made_of(tier: Tier) -> str:
-    level = LEVELS.get(str(tier.get("level")), "")
+    level = JOINED.get(str(tier.get("level")), "")
     options = ",".join(map(str, tier.get("options") or ()))
     made = " on ".join(filter(None, [str(tier.get("filesystem", "")), level]))
     return f"{made} at {tier.get('mountpoint', '')}" + (f" ({options})" if options else "")

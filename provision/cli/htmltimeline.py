@@ -17,7 +17,8 @@ from provision.report import HostOutcome
 
 LANE, BAR = 42.0, 14.0
 THINNEST = 0.35  # percent: what took no time is still seen
-WRONG = ("failed", "unreachable", "check-failed", "check-error", "check-skipped")
+WRONG = ("failed", "unreachable", "check-failed", "check-error")
+UNPROVED = "check-skipped"  # no failure, and no pass either
 PREPARATION = "preparation"  # tasks of no role
 
 Step = TaskFinished | CheckFinished
@@ -85,8 +86,10 @@ def _kind(step: Step) -> str:
 
 def _brief(steps: Sequence[Step]) -> str:
     """`9 s, 1 failed`: on a phone no more has room beside the role's name."""
-    bad = sum(_kind(step) in WRONG for step in steps)
-    return duration(sum(step.seconds for step in steps)) + (f", {bad} failed" if bad else "")
+    kinds = [_kind(step) for step in steps]
+    bad, unproved = sum(kind in WRONG for kind in kinds), kinds.count(UNPROVED)
+    words = f", {bad} failed" if bad else f", {unproved} unproved" if unproved else ""
+    return duration(sum(step.seconds for step in steps)) + words
 
 
 def _sum(steps: Sequence[Step]) -> str:

@@ -7,14 +7,14 @@ from typing import Any
 
 from provision.cli.page import BOLD, DIM, Page
 
-_JOINED = {"single": "", "mirror": "mirror", "lvm": "one LVM volume"}
+JOINED = {"single": "", "mirror": "mirror", "lvm": "one LVM volume"}
 
 
 def draw(page: Page, layout: Sequence[Mapping[str, Any]], *, indent: int) -> None:
     """Every volume of `storage_layout`: its disks under each other, joined by a bracket where there are several."""
     width = max((len(disk) for volume in layout for disk in volume["disks"]), default=0)
     for volume in layout:
-        path = [_JOINED[volume["level"]], volume["filesystem"], volume["mountpoint"]]
+        path = [JOINED[volume["level"]], volume["filesystem"], volume["mountpoint"]]
         line = " ── ".join(step for step in path if step)
         about = f"  {volume['name']}, {volume['size_gb']} GB"
         disks = volume["disks"]

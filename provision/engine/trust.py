@@ -187,5 +187,6 @@ def _write(file: Path, lines: list[str]) -> None:
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.writelines(f"{line}\n" for line in lines)
         os.fchmod(stream.fileno(), mode)
+        stream.flush()
         os.fsync(stream.fileno())
     Path(staged).replace(file)

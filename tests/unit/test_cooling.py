@@ -108,6 +108,19 @@ def test_a_bad_curve_is_refused(program: ModuleType, folder: Path, change: dict[
     assert program.main(["check", str(path)]) == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"stale_s": 0.5}, "interval_s 1, stale_s 0.5 and hold_s 10 do not fit"),
+        ({"curves": []}, "there is no curve"),
+        ({"curves": [curve(floor_percent=120)]}, r"a floor outside 0..100 \(120\)"),
+        ({"curves": [curve(points=[[40, -5], [80, 100]])]}, r"leaves 0..100 percent"),
+    ],
+)
+def test_what_is_refused_is_told_with_its_value(program: ModuleType, change: dict[str, Any], said: str) -> None:
+    assert re.search(said, "; ".join(program.faults({**config(), **change})))
+
+
 def test_a_sound_one_is_not(program: ModuleType, folder: Path) -> None:
     path = folder / "cooling.json"
     path.write_text(json.dumps(config()), encoding="utf-8")

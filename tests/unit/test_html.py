@@ -15,6 +15,7 @@ import pytest
 from report_cases import CASES, events_of, report_of
 
 from provision import codec
+from provision.cli import html as html_module
 from provision.cli import htmlcooling, htmldisks, htmltimeline
 from provision.cli.html import html
 from provision.cli.present import leave, no_page
@@ -192,6 +193,23 @@ def test_a_layout_says_what_each_disk_becomes_and_which_are_left_alone() -> None
         assert words in seen.text
     assert htmldisks.told(layout, disks) in seen.text
     assert "not seen on this box" in Reader(htmldisks.svg("d", [{**layout[0], "disks": ["nvme-gone"]}], disks)).text
+
+
+def test_a_next_step_is_words_and_a_command_that_can_be_copied() -> None:
+    commands = {
+        command: words for case in CASES for words, command in map(html_module._step, report_of(case).next_steps)
+    }
+    assert {command.split()[0] for command in commands} == {"provision", "ssh"}
+    assert commands["ssh a.example sudo reboot"] == "reboot it when it suits you"
+
+
+def test_a_skipped_check_is_neither_a_failure_nor_a_pass() -> None:
+    (outcome,) = report_of(CASE["skipped_check"]).hosts
+    lone = replace(outcome, checks=tuple(replace(check, started=1.0) for check in outcome.checks), tasks=())
+    text = Reader(htmltimeline.svg("t", lone, (1.0, 9.0))).text
+    assert ("unproved" in text, "failed" in text) == (True, False)
+    page = html(report_of(CASE["skipped_check"]))
+    assert '<span class="pill bad">' not in page
 
 
 def test_a_timeline_places_each_step_by_its_time() -> None:

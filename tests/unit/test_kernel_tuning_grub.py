@@ -116,6 +116,18 @@ def test_the_configuration_before_is_kept(box: Box) -> None:
     assert box.text("var/lib/provision/kernel_tuning/grub.cfg.former") == before
 
 
+def test_the_configuration_is_on_the_disk_before_it_is_in_force(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def noted(name: str, action: Any) -> Any:
+        return lambda *places: (done.append(f"{name} {Path(places[0]).name}"), action(*places))
+
+    monkeypatch.setattr(box.grub.os, "replace", noted("rename", box.grub.os.replace))
+    monkeypatch.setattr(box.grub, "sync", noted("sync", box.grub.sync))
+    box.apply("iommu=pt")
+    assert done[-3:] == ["sync grub.cfg.provision", "rename grub.cfg.provision", "sync grub"]
+
+
 def test_what_the_administrator_has_is_not_repeated(box: Box) -> None:
     box.put("etc/default/grub.d/50-cloudimg-settings.cfg", 'GRUB_CMDLINE_LINUX_DEFAULT="console=tty1 iommu=pt"\n')
     assert box.plan("iommu=pt").content == ""
@@ -218,14 +230,14 @@ def _die(*_: object) -> None:
 
 
 def test_only_grub_is_changed(box: Box) -> None:
-    assert box.grub.loader_of_its_own() == ""
+    assert box.grub.other_loader() == ""
     box.put(box.grub.LOADER.lstrip("/"), "\0".join("systemd-boot 252"))
-    assert box.grub.loader_of_its_own() == "systemd-boot"
+    assert box.grub.other_loader() == "systemd-boot"
 
 
 def test_no_grub_at_all(box: Box) -> None:
     (box.root / "boot/grub/grub.cfg").unlink()
-    assert box.grub.loader_of_its_own() == "a boot loader that is not GRUB"
+    assert box.grub.other_loader() == "a boot loader that is not GRUB"
 
 
 def test_words_of_former_boots_are_remembered_until_they_are_gone(box: Box) -> None:

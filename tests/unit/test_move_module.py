@@ -19,14 +19,15 @@ module = load(playbooks_dir() / "library" / "provision_move.py")
 class Ansible:
     """Stands in for AnsibleModule: runs cp, remembers systemctl, whose units are all running."""
 
-    def __init__(self, check: bool = False, stop: tuple[str, ...] = ()) -> None:
+    def __init__(self, check: bool = False, stop: tuple[str, ...] = (), failing: str = "") -> None:
         self.check_mode, self.params = check, {"stop": list(stop)}
+        self.failing = failing
         self.said: list[str] = []
 
     def run_command(self, argv: list[str], **_: Any) -> tuple[int, str, str]:
         self.said.append(" ".join(argv))
         if argv[0] == "systemctl":
-            return 0, "", ""
+            return int(argv[1] == self.failing), "", "no such luck"
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr
 
@@ -142,3 +143,31 @@ def test_a_copy_that_differs_never_takes_the_name(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
     assert tree(old) == before
     assert ansible.said[-1] == "systemctl start docker.service"
+
+
+def test_a_file_that_goes_while_it_is_compared_leaves_no_unit_stopped(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(path: str) -> None:
+        raise FileNotFoundError(2, "No such file or directory", path)
+
+    monkeypatch.setattr(module, "likeness", gone)
+    ansible = Ansible(stop=("docker.service",))
+    with pytest.raises(module.Trouble, match=r"old was not copied: .*No such file"):
+        module.move(ansible, [(str(old), str(tmp_path / "new"))])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
+    assert ansible.said[-1] == "systemctl start docker.service"
+
+
+def test_units_of_which_one_does_not_stop_all_run_again(old: Path, tmp_path: Path) -> None:
+    ansible = Ansible(stop=("docker.socket", "docker.service"), failing="stop")
+    with pytest.raises(module.Trouble, match=r"docker.socket and docker.service did not stop.*: no such luck"):
+        module.move(ansible, [(str(old), str(tmp_path / "new"))])
+    assert not (tmp_path / "new").exists()
+    assert ansible.said[-1] == "systemctl start docker.socket docker.service"
+
+
+def test_a_unit_that_does_not_start_again_is_named(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "difference", lambda *_: "layers/one")
+    with pytest.raises(module.Trouble, match=r"differs at .*; and they did not start again: docker.service"):
+        module.move(Ansible(stop=("docker.service",), failing="start"), [(str(old), str(tmp_path / "new"))])

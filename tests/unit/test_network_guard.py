@@ -148,7 +148,27 @@ def test_taking_back_goes_on_after_a_failure(
     programs("nft")
     guard.revert("the timer struck")
     assert contents(tmp_path) == BEFORE
-    assert len(guard.load("outcome.json")["said"]) == 1
+    assert guard.load("outcome.json")["troubles"] == [f"nft --file {guard.NFT}: no such luck"]
+    assert not guard.armed()
+
+
+def test_the_mtu_comes_back_although_the_networks_manager_fails(
+    guard: ModuleType, change: dict[str, Any], programs: Programs, said: Callable[[], list[str]]
+) -> None:
+    begun(guard, change)
+    programs("networkctl")
+    assert guard.main(["revert", "SSH did not come back"]) == 1
+    assert "ip link set dev enp1s0 mtu 1500" in said()
+
+
+def test_a_file_that_cannot_be_put_back_keeps_no_other_from_it(
+    guard: ModuleType, change: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun(guard, change)
+    (tmp_path / "state/guard/former/0").unlink()  # what is kept of `gone`
+    assert guard.main(["revert", "SSH did not come back"]) == 1
+    assert contents(tmp_path) == {"old": "before\n"}
+    assert f"network-guard: {tmp_path}/gone was not put back" in capsys.readouterr().err
     assert not guard.armed()
 
 
@@ -162,6 +182,31 @@ def test_a_reboot_in_between_comes_up_with_what_stood_before(
     guard.boot()
     assert contents(tmp_path) == BEFORE
     assert guard.load("outcome.json")["why"] == "the host was rebooted before SSH was proved"
+
+
+def test_a_boot_loads_the_firewall_whatever_becomes_of_the_rest(
+    guard: ModuleType, change: dict[str, Any], said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(guard.NFT).write_text("table inet provision {}\n")
+    begun(guard, {**change, "renderer": "netplan"})
+    monkeypatch.setattr(guard, "boot_id", lambda: "another")
+    monkeypatch.setattr(guard, "restore", _fail)
+    with pytest.raises(OSError, match="read-only"):
+        guard.boot()
+    assert said()[-1] == f"nft --file {guard.NFT}"
+
+
+def _fail(_: object) -> None:
+    raise OSError("read-only file system")
+
+
+def test_a_boot_whose_firewall_does_not_load_says_so(
+    guard: ModuleType, programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(guard.NFT).write_text("nonsense\n")
+    programs("nft")
+    assert guard.main(["boot"]) == 1
+    assert capsys.readouterr().err == f"network-guard: nft --file {guard.NFT}: no such luck\n"
 
 
 def test_a_boot_loads_the_firewall(guard: ModuleType, said: Callable[[], list[str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_nouveau_in_the_drivers_place_is_named(box: Box) -> None:
 
 def test_the_way_back_needs_no_network(box: Box) -> None:
     package = box.write(f"state/cache/{OLD['id']}/nvidia-utils_570.211.01-1_amd64.deb", "package")
-    kept = {"nvidia-utils": {"file": package.name, "sha256": state.digest(package)}}
+    kept = {"nvidia-utils": {"file": package.name, "sha256": hashlib.sha256(b"package").hexdigest()}}
     awaiting({**OLD, "kept": kept})
     box.boot("second")
     run()

@@ -169,6 +169,13 @@ def test_a_link_stays_a_link(place: Place) -> None:
     assert place.known.is_symlink()
 
 
+def test_all_of_it_is_on_the_disk_before_it_takes_the_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
+    place.remember(Host("box"))
+    assert synced == [place.known.stat().st_size]
+
+
 def test_no_file_to_remember_in_is_told(place: Place) -> None:
     place.config.write_text(f"UserKnownHostsFile {os.devnull}\n", encoding="utf-8")
     with pytest.raises(ProvisionError) as caught:

@@ -49,7 +49,8 @@ def faults(config):
     """Every reason why this is no configuration to drive fans with."""
     try:
         if config["interval_s"] <= 0 or config["stale_s"] < config["interval_s"] or config["hold_s"] < 0:
-            yield "interval_s, stale_s and hold_s do not fit together"
+            told = tuple(config[name] for name in ("interval_s", "stale_s", "hold_s"))
+            yield "interval_s %g, stale_s %g and hold_s %g do not fit together" % told
         dict(config["modules"])
         names = [curve["name"] for curve in config["curves"]]
         if not names or len(set(names)) != len(names):
@@ -67,9 +68,10 @@ def curve_faults(curve):
         if hotter <= cooler or more < less:
             yield "falls at [%g, %g] after [%g, %g]" % (hotter, more, cooler, less)
     if not points or points[-1][1] != 100 or not all(0 <= percent <= 100 for _, percent in points):
-        yield "does not end at 100 percent"
+        yield "leaves 0..100 percent or does not end at 100"
     if not 0 <= curve["floor_percent"] <= 100 or curve["failsafe_percent"] != 100 or curve["hysteresis_c"] < 0:
-        yield "has a floor outside 0..100, a failsafe that is not 100, or a hysteresis below 0"
+        told = tuple(curve[name] for name in ("floor_percent", "failsafe_percent", "hysteresis_c"))
+        yield "has a floor outside 0..100 (%g), a failsafe that is not 100 (%g), or a hysteresis below 0 (%g)" % told
     if not curve["sources"] or not curve["outputs"]:
         yield "has no source or no output"
     for form, what in ((SOURCE, "source"), (OUTPUT, "output")):
@@ -105,10 +107,10 @@ class Lock:
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:  # a frozen holder must not keep the fans from their failsafe
             try:
-                return fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
             except OSError:
                 time.sleep(0.05)
-        return None
 
     def __exit__(self, *_):
         self.stream.close()
@@ -202,12 +204,12 @@ class Service:
             name, percent = curve["name"], curve["failsafe_percent"]
             if any(source in lost for source in curve["sources"]):
                 self.fault_at[name] = now
-            held = now - self.fault_at.get(name, -1e9) <= self.config["hold_s"]
+            at_failsafe = now - self.fault_at.get(name, -1e9) <= self.config["hold_s"]
             celsius = max((self.good[source][1] for source in curve["sources"] if source not in lost), default=None)
-            if not held:
+            if not at_failsafe:
                 self.held[name] = follow(self.held.get(name), celsius, curve["hysteresis_c"])
                 percent = duty(curve, self.held[name])
-            curves[name] = {"celsius": celsius, "percent": percent, "failsafe": held}
+            curves[name] = {"celsius": celsius, "percent": percent, "failsafe": at_failsafe}
             for output in curve["outputs"]:
                 percents[output] = max(percents.get(output, 0), percent)
         return percents, curves

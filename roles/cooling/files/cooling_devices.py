@@ -83,7 +83,8 @@ class Hwmon:
         return plausible(int(read(path)) / 1000.0, path)
 
     def found(self):
-        return read("%s/%s_enable" % (self.folder(), self.channel)) if self.switch() else None
+        switch = self.switch()
+        return read(switch) if switch else None
 
     def switch(self):
         path = "%s/%s_enable" % (self.folder(), self.channel)

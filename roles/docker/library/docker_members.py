@@ -36,11 +36,11 @@ removed:
 
 import grp
 import json
-import os
 import pwd
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.docker_host import MEMBERS, members_record
+from ansible.module_utils.provision_io import atomic_write
 
 
 def members():
@@ -56,14 +56,6 @@ def known(user):
     except KeyError:
         return False
     return True
-
-
-def keep(record):
-    """Write the record in one step, so that a run that dies leaves the old one or the new one."""
-    os.makedirs(os.path.dirname(MEMBERS), exist_ok=True)
-    with open(MEMBERS + ".new", "w") as stream:
-        json.dump(record, stream)
-    os.replace(MEMBERS + ".new", MEMBERS)
 
 
 def main():
@@ -85,14 +77,14 @@ def main():
     if not module.check_mode:
         # Recorded first: a member added by a run that died is still known as ours.
         if sorted(set(record + added)) != sorted(record):
-            keep(sorted(set(record + added)))
+            atomic_write(MEMBERS, json.dumps(sorted(set(record + added))))
         for user in added:
             module.run_command(["gpasswd", "--add", user, "docker"], check_rc=True)
         for user in removed:
             module.run_command(["gpasswd", "--delete", user, "docker"], check_rc=True)
         ours = [user for user in wanted if user in record or user in added]
         if ours != members_record():
-            keep(ours)
+            atomic_write(MEMBERS, json.dumps(ours))
     module.exit_json(changed=bool(added or removed), added=added, removed=removed)
 
 

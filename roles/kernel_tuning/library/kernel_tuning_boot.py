@@ -45,7 +45,7 @@ from ansible.module_utils.kernel_tuning_grub import (
     Trouble,
     bring,
     differs,
-    loader_of_its_own,
+    other_loader,
     plan,
     reboot_required,
     running,
@@ -59,7 +59,7 @@ def elsewhere(module, declared):
     if missing:
         module.fail_json(
             msg="this machine boots with %s, whose command line provision does not change: add %s to it yourself, or "
-            "set kernel_tuning_boot_parameters to []" % (loader_of_its_own(), " ".join(missing))
+            "set kernel_tuning_boot_parameters to []" % (other_loader(), " ".join(missing))
         )
     module.exit_json(changed=False, reboot_required=False)
 
@@ -81,7 +81,7 @@ def main():
         argument_spec={"words": {"type": "list", "elements": "str", "required": True}}, supports_check_mode=True
     )
     declared = module.params["words"]
-    if loader_of_its_own():
+    if other_loader():
         elsewhere(module, declared)
     try:
         wanted = plan(module.run_command, declared)

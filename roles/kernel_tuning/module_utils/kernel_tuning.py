@@ -208,6 +208,9 @@ def read_former():
 
 
 def remember(former):
+    """In one step. Its own, and not provision_io's: on the host this file runs without the modules. What a power cut
+    could take from it the boot after it has put back anyway.
+    """
     path = at(FORMER)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + ".new", "w") as stream:

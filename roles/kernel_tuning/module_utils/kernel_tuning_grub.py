@@ -13,6 +13,8 @@ import shutil
 import tempfile
 from collections import namedtuple
 
+from ansible.module_utils.provision_io import atomic_write, sync
+
 ROOT = "/"
 HEADER = "# Managed by provision (role kernel_tuning): added to what the files before it say.\n"
 MAIN, PARTS = "/etc/default/grub", "/etc/default/grub.d"
@@ -55,7 +57,7 @@ def running():
     return text_of("/proc/cmdline").split()
 
 
-def loader_of_its_own():
+def other_loader():
     """The boot loader where it is not GRUB, else an empty text."""
     if "systemd-boot" in text_of(LOADER).replace("\0", ""):
         return "systemd-boot"
@@ -136,21 +138,23 @@ def differs(wanted):
 def bring(run, wanted, declared):
     """Write our file and put a configuration made with it in force; where one of both fails, put our file back."""
     before = text_of(DROP_IN)
-    put(MARK, "")
-    remember([*left(wanted.after, keep=True), *added_by(before)])
-    put(DROP_IN, wanted.content)
+    atomic_write(at(MARK), "")
+    remember([*remembered(), *added_by(before)])
+    lay_down(wanted.content)
     try:
         generate(run, declared)
         shutil.copyfile(at(CONFIG), at(FORMER))
         os.chmod(at(FORMER), 0o600)
+        sync(at(DRAFT))  # or a power cut could leave a machine without a configuration
         os.replace(at(DRAFT), at(CONFIG))
     except (OSError, Trouble) as error:
-        put(DROP_IN, before)
+        lay_down(before)
         raise Trouble("%s; %s is as it was" % (error, CONFIG)) from error
     finally:
         for path in (DRAFT, DRAFT + ".new"):
             if os.path.exists(at(path)):
                 os.unlink(at(path))
+    sync(os.path.dirname(at(CONFIG)))
     os.unlink(at(MARK))
 
 
@@ -178,32 +182,29 @@ def lines(config):
     return [found for found in every if not {"single", "recovery"} & set(found)]
 
 
-def put(path, content):
-    """Write a file so that it is whole on the disk or not there; without content remove it, except a mark."""
-    if not content and path != MARK:
-        if os.path.exists(at(path)):
-            os.unlink(at(path))
-        return
-    os.makedirs(os.path.dirname(at(path)), exist_ok=True)
-    with open(at(path) + ".new", "w") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.chmod(at(path) + ".new", 0o644)
-    os.replace(at(path) + ".new", at(path))
+def lay_down(content):
+    """Our file; without content there shall be none."""
+    if content:
+        atomic_write(at(DROP_IN), content)
+    elif os.path.exists(at(DROP_IN)):
+        os.unlink(at(DROP_IN))
 
 
-def left(after, keep=False):
-    """Words that provision took out of GRUB's files and that the running kernel still has; with `keep` all it knows."""
+def remembered():
+    """Every word that provision ever added."""
     try:
-        known = json.loads(text_of(LEFT) or "[]")
+        return json.loads(text_of(LEFT) or "[]")
     except ValueError:
-        known = []
-    return known if keep else [word for word in known if word in running() and word not in after]
+        return []
+
+
+def left(after):
+    """Words that provision took out of GRUB's files and that the running kernel still has."""
+    return [word for word in remembered() if word in running() and word not in after]
 
 
 def remember(known):
-    put(LEFT, json.dumps(sorted(set(known))) + "\n")
+    atomic_write(at(LEFT), json.dumps(sorted(set(known))) + "\n")
 
 
 def reboot_required(declared, after):

@@ -30,11 +30,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
                 return {**result, **begun, "state": "confirmed"}
             if ended["state"] == "reverted":
                 return {**result, **begun, "state": "reverted", "failed": True, "changed": False, "msg": _told(ended)}
-        msg = (
-            f"{begun['what']} was tried, and the host does not answer, although its former settings were to come back "
-            f"after {seconds} s ({ended.get('why')}). Look at its console: journalctl -u provision-network-revert"
-        )
-        return {**result, **begun, "failed": True, "msg": msg}
+        return {**result, **begun, "failed": True, "msg": _unknown(begun["what"], seconds, ended)}
 
     def _anew(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Where the change stands, asked over a new connection; the host confirms it if that one is young enough."""
@@ -43,7 +39,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             answer = self._step("confirm", task_vars)
         except AnsibleConnectionFailure as error:
             return {"state": "unknown", "why": str(error)}
-        return answer if "state" in answer else {"state": "unknown", "why": answer.get("msg")}
+        return answer if "state" in answer else {"state": "unknown", "why": answer.get("msg", "without a word")}
 
     def _step(self, step: str, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         arguments = {**self._task.args, "step": step}
@@ -52,8 +48,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
 
 
 def _told(ended: dict[str, Any]) -> str:
+    lost = "; ".join(ended.get("troubles", ()))
+    left = f"Not all of it came back: {lost}." if lost else "The host is as it was before."
     return (
-        f"{ended['what']} was tried and taken back: {ended['why']}. The host is as it was before. "
+        f"{ended['what']} was tried and taken back: {ended['why']}. {left} "
         "See what it said: journalctl -u provision-network-apply -u provision-network-revert; "
         "then mend the setting and apply again."
+    )
+
+
+def _unknown(what: str, seconds: int, ended: dict[str, Any]) -> str:
+    armed = ended["state"] == "armed"
+    fact = "it is neither proved nor taken back" if armed else f"the host does not answer ({ended['why']})"
+    return (
+        f"{what} was tried, and {fact}, although the former settings were to come back after {seconds} s. "
+        "Look at the host's console: journalctl -u provision-network-revert"
     )

@@ -44,7 +44,7 @@ RETURN = r"""
 what:
   description: What is (or was) changed, as a phrase.
   type: str
-  returned: always
+  returned: always, unless step confirm confirmed
 paths:
   description: The files that differ.
   type: list
@@ -56,7 +56,11 @@ state:
 why:
   description: Why the change was taken back; empty where it was not.
   type: str
-  returned: at step look
+  returned: at step confirm, unless it confirmed
+troubles:
+  description: What did not come back when the change was taken back.
+  type: list
+  returned: at step confirm, unless it confirmed
 proof:
   description: An answer as long as several packets, which a path that loses large ones does not carry.
   type: str
@@ -108,7 +112,9 @@ def renderer(module):
 
 
 def network_file(module, card):
-    """networkd's own file for a card; refused where other cards have the same, which the change would reach too."""
+    """The administrator's .network file for a card, empty for none; refused where other cards have the same, which
+    the change would reach too.
+    """
 
     def file_of(name):
         told = module.run_command(["networkctl", "status", "--no-pager", name])[1]
@@ -116,14 +122,16 @@ def network_file(module, card):
         return found.group(1) if found else ""
 
     file = file_of(card)
+    if not file or "/05-provision-" in file:
+        return ""
     others = [name for name in sorted(os.listdir("/sys/class/net")) if name not in (card, "lo")]
-    sharing = [name for name in others if file and "provision" not in file and file_of(name) == file]
+    sharing = [name for name in others if file_of(name) == file]
     if sharing:
         module.fail_json(
             msg="%s shares %s with %s, and they would change too: give it a .network file of its own"
             % (card, file, ", ".join(sharing))
         )
-    return "" if "/05-provision-" in file else file
+    return file
 
 
 def ssh_ports(module):
@@ -263,10 +271,19 @@ def begin(module):
         "made": [name for name in made if not os.path.exists("/sys/class/net/" + name)] if touched else [],
         "renderer": seen["renderer"] or "networkd",
     }
-    network_guard.arm(change, module.params["seconds"])
-    network_guard.write_new(change)
-    network_guard.apply_later()
+    make(change, module.params["seconds"])
     module.exit_json(**dict(result, state="armed"))
+
+
+def make(change, seconds):
+    network_guard.arm(change, seconds)
+    try:
+        network_guard.write_new(change)
+        network_guard.apply_later()
+    except (OSError, network_guard.Trouble) as error:
+        troubles = network_guard.revert(str(error))
+        told = "; not all of it came back: %s" % "; ".join(troubles) if troubles else ""
+        raise network_guard.Trouble("%s was tried and taken back: %s%s" % (change["what"], error, told)) from error
 
 
 def drifted(wanted, path):
@@ -278,7 +295,8 @@ def tell(module):
     """Where the change stands, for a controller that has to try again or to give up."""
     change, outcome = network_guard.load("change.json"), network_guard.load("outcome.json")
     name = "armed" if network_guard.armed() else "reverted" if outcome else "confirmed"
-    module.exit_json(changed=False, state=name, what=change.get("what", ""), why=outcome.get("why", ""))
+    told = {"what": change.get("what", ""), "why": outcome.get("why", ""), "troubles": outcome.get("troubles", [])}
+    module.exit_json(changed=False, state=name, **told)
 
 
 def proves(applied):
@@ -322,7 +340,7 @@ def main():
     )
     try:
         {"begin": begin, "confirm": confirm}[module.params["step"]](module)
-    except network_guard.Trouble as trouble:
+    except (OSError, network_guard.Trouble) as trouble:
         module.fail_json(msg=str(trouble))
 
 

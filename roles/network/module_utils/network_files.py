@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+from ansible.module_utils.network_guard import NFT
+
 NETPLAN = "/etc/netplan/90-provision.yaml"
 NETWORKD = "/etc/systemd/network/"
-NFT = "/etc/provision/network.nft"
 REGDOM = "/etc/modprobe.d/provision-cfg80211.conf"
 OURS = "# Managed by provision (role network)\n"
 
-# What a card with addresses of its own says of itself, by file: text, mode.
+# Modes of files. What may hold a passphrase is root's alone.
 PUBLIC, SECRET = "0644", "0600"
 
 
@@ -58,8 +59,7 @@ def netplan(declared, passphrase):
             link["nameservers"] = {"addresses": declared["nameservers"]}
     elif declared["bond"] or declared["wifi"]["ssid"]:
         link["dhcp4"] = True
-    if declared["mtu"]:
-        link["mtu"] = declared["mtu"]
+    link.update(mtu(declared))
     network = {"version": 2}
     if declared["bond"]:
         members = {card: dict({"dhcp4": False}, **mtu(declared)) for card in declared["bond"]["members"]}

@@ -47,9 +47,9 @@ def run(*argv, fails=True):
     return done.stdout
 
 
-def save(name, text, mode=0o600):
-    """Write a file of the guard's own so that a power cut leaves the old one or the new one."""
-    write(place(name), text.encode(), mode)
+def save(name, text):
+    """A file of the guard's own: it may hold a passphrase."""
+    write(place(name), text.encode(), 0o600)
 
 
 def load(name):
@@ -61,6 +61,10 @@ def load(name):
 
 
 def write(path, content, mode):
+    """So that a power cut leaves the old file or the new one, of which no network manager reads the draft.
+
+    Its own, and not provision_io's: on the host this file runs without the modules.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     draft = path + ".provision-new"
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -86,8 +90,7 @@ def armed():
 
 def abandoned():
     """Whether a change is armed and nothing is left that would take it back: its revert was killed half way."""
-    units = (TIMER + ".timer", TIMER + ".service")
-    states = [run("systemctl", "is-active", unit, fails=False).strip() for unit in units]
+    states = run("systemctl", "is-active", TIMER + ".timer", TIMER + ".service", fails=False).split()
     return armed() and not {"active", "activating", "deactivating"} & set(states)
 
 
@@ -107,8 +110,8 @@ def arm(change, seconds):
             shutil.copy2(path, place("former/%d" % index))
             former[path] = {"kept": place("former/%d" % index), "mode": os.stat(path).st_mode & 0o7777}
     save("change.json", json.dumps(dict(change, former=former, boot=boot_id())))
-    save("armed", "")
     stop(TIMER)
+    save("armed", "")
     try:
         # Transient: a boot has the mark instead.
         later(TIMER, seconds, "revert", "SSH did not come back within %d s" % seconds)
@@ -155,49 +158,68 @@ def disarm():
     with alone():
         if not armed():
             return False
+        stop(TIMER)  # while it is armed nobody else arms: the timer is this change's
         remove(place("armed"))
         shutil.rmtree(place(""))  # it may hold a passphrase
         os.sync()
-    stop(TIMER)
     return True
 
 
 def revert(why):
-    """Bring back what stood before, whatever of it fails, and remember why."""
+    """Bring back what stood before, whatever of it fails, and remember why. Returns what did not come back."""
     with alone():
         change = load("change.json")
-        if armed() and change:
-            take_back(change, why)
+        if not armed() or not change:
+            return []
+        troubles = restore(change) + reapply(change, back=True)
+        with contextlib.suppress(Trouble):  # a timer that is left finds nothing armed
+            run("systemctl", "stop", TIMER + ".timer", fails=False)
+        settle(why, troubles)
+    return troubles
 
 
-def take_back(change, why):
+def restore(change):
+    """Put the former files back, each whatever becomes of the others."""
+    troubles = []
     for path, former in change["former"].items():
-        if former is None:
-            remove(path)
-        else:
-            with open(former["kept"], "rb") as stream:
-                write(path, stream.read(), former["mode"])
-    said = reapply(change, back=True)
-    save("outcome.json", json.dumps({"why": why, "said": said}))
-    remove(place("armed"))
-    run("systemctl", "stop", TIMER + ".timer", fails=False)
-
-
-def boot():
-    """Before the network starts: files that nobody proved before the reboot make way, and the firewall is loaded."""
-    change = load("change.json")
-    if armed() and change and change["boot"] != boot_id():
-        for path, former in change["former"].items():
+        try:
             if former is None:
                 remove(path)
             else:
-                shutil.copy2(former["kept"], path)
-        if change["renderer"] == "netplan":
-            run("netplan", "generate", fails=False)
-        save("outcome.json", json.dumps({"why": "the host was rebooted before SSH was proved", "said": []}))
-        remove(place("armed"))
-    if os.path.exists(NFT):
-        run("nft", "--file", NFT)
+                with open(former["kept"], "rb") as stream:
+                    write(path, stream.read(), former["mode"])
+        except OSError as error:
+            troubles.append("%s was not put back: %s" % (path, error))
+    return troubles
+
+
+def settle(why, troubles):
+    save("outcome.json", json.dumps({"why": why, "troubles": troubles}))
+    remove(place("armed"))
+
+
+def boot():
+    """Before the network starts: files that nobody proved before the reboot make way, and the firewall is loaded
+    whatever becomes of them.
+    """
+    try:
+        unprove()
+    finally:
+        if os.path.exists(NFT):
+            run("nft", "--file", NFT)
+
+
+def unprove():
+    change = load("change.json")
+    if not armed() or not change or change["boot"] == boot_id():
+        return
+    troubles = restore(change)
+    if change["renderer"] == "netplan":
+        try:
+            run("netplan", "generate")
+        except Trouble as trouble:
+            troubles.append(str(trouble))
+    settle("the host was rebooted before SSH was proved", troubles)
 
 
 def boot_id():
@@ -212,24 +234,27 @@ def reapply(change, back):
     """Bring the files that lie there into force. Backwards it goes on after a failure and returns what went wrong;
     forwards the first failure is raised.
     """
-    told = []
-    for step in (firewall, wireless, links):
+    troubles = []
+    for argv, fails in [*firewall(change, back), *wireless(change, back), *links(change, back)]:
         try:
-            step(change, back)
+            run(*argv, fails=fails)
         except Trouble as trouble:
             if not back:
                 raise
-            told.append(str(trouble))
-    return told
+            troubles.append(str(trouble))
+    return troubles
+
+
+# Each yields commands, and whether it matters that one fails: backwards there may be nothing to take away.
 
 
 def firewall(change, back):
     if NFT not in change["files"]:
         return
     if os.path.exists(NFT):
-        run("nft", "-f", NFT)
+        yield ("nft", "--file", NFT), True
     else:
-        run("nft", "delete", "table", "inet", "provision", fails=not back)
+        yield ("nft", "delete", "table", "inet", "provision"), not back
 
 
 def wireless(change, back):
@@ -239,26 +264,25 @@ def wireless(change, back):
         if name.startswith("wpa_supplicant-") and name.endswith(".conf"):
             unit = "wpa_supplicant@%s.service" % name[len("wpa_supplicant-") : -len(".conf")]
             if os.path.exists(path):
-                run("systemctl", "enable", "--quiet", unit)
-                run("systemctl", "restart", unit)
+                yield ("systemctl", "enable", "--quiet", unit), True
+                yield ("systemctl", "restart", unit), True
             else:
-                run("systemctl", "disable", "--quiet", "--now", unit, fails=not back)
+                yield ("systemctl", "disable", "--quiet", "--now", unit), not back
 
 
 def links(change, back):
     if not change["links"]:
         return
-    if back:
-        for name in change["made"]:
-            run("ip", "link", "delete", name, fails=False)
+    for name in change["made"] if back else ():
+        yield ("ip", "link", "delete", name), False
     if change["renderer"] == "netplan":
-        run("netplan", "apply")
+        yield ("netplan", "apply"), True
     else:
-        run("networkctl", "reload")
-        run("networkctl", "reconfigure", *sorted(change["links"]))
-    if back:
-        for card, mtu in change["links"].items():
-            run("ip", "link", "set", "dev", card, "mtu", str(mtu))
+        yield ("networkctl", "reload"), True
+        yield ("networkctl", "reconfigure", *sorted(change["links"])), True
+    # Neither sets an MTU that no file declares any longer.
+    for card, mtu in change["links"].items() if back else ():
+        yield ("ip", "link", "set", "dev", card, "mtu", str(mtu)), True
 
 
 def apply_now():
@@ -269,23 +293,30 @@ def apply_now():
     try:
         reapply(change, back=False)
     except Trouble as trouble:
-        print("network-guard: %s" % trouble, file=sys.stderr)
-        revert(str(trouble))
-        return 1
+        return complain([str(trouble), *revert(str(trouble))])
     save("applied", json.dumps({"at": time.clock_gettime(time.CLOCK_BOOTTIME)}))
     return 0
 
 
+def complain(troubles):
+    """Say them in the journal. Returns the exit status."""
+    for trouble in troubles:
+        print("network-guard: %s" % trouble, file=sys.stderr)
+    return 1 if troubles else 0
+
+
 def main(arguments):
-    if arguments[:1] == ["apply"]:
-        return apply_now()
-    if arguments[:1] == ["boot"]:
-        boot()
-        return 0
-    if arguments[:1] == ["revert"]:
-        run("systemctl", "stop", APPLY + ".service", fails=False)  # it may hang
-        revert(" ".join(arguments[1:]) or "somebody asked for it")
-        return 0
+    try:
+        if arguments[:1] == ["apply"]:
+            return apply_now()
+        if arguments[:1] == ["boot"]:
+            boot()
+            return 0
+        if arguments[:1] == ["revert"]:
+            run("systemctl", "stop", APPLY + ".service", fails=False)  # it may hang
+            return complain(revert(" ".join(arguments[1:]) or "somebody asked for it"))
+    except Trouble as trouble:
+        return complain([str(trouble)])
     print(__doc__)
     return 2
 

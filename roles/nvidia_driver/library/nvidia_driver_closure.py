@@ -61,6 +61,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.nvidia_driver_apt import Apt, without_our_lock
 from ansible.module_utils.nvidia_driver_moves import lock, note_judged, remove, restore, strays, why_move
 from ansible.module_utils.nvidia_driver_plan import Impossible, Planner
+from ansible.module_utils.provision_io import atomic_write, sha256_of
 
 BUILD_LOG = os.path.join(state.ROOT, "failed-build.log")
 SEE = "See what apt did: less /var/log/apt/term.log"
@@ -180,7 +181,7 @@ class Mover:
         for file in sorted(name for name in os.listdir(folder) if name.endswith(".deb")):
             name, _, arch = file[: -len(".deb")].split("_")
             name = name if arch in (self.apt.native, "all") else "%s:%s" % (name, arch)
-            closure["kept"][name] = {"file": file, "sha256": state.digest(os.path.join(folder, file))}
+            closure["kept"][name] = {"file": file, "sha256": sha256_of(os.path.join(folder, file))}
         state.keep(closure)
 
     def take_back(self, closure, good, fault):
@@ -242,7 +243,7 @@ def build_errors(closure):
             kept += "%s\n%s" % (path, text)
     if not kept:
         return ""
-    state.write(BUILD_LOG, kept)
+    atomic_write(BUILD_LOG, kept)
     first = re.search(r"^.*(?:error:|ERROR:|Error \d).*$", kept, re.MULTILINE)
     return "; the build, kept in %s, says first: %s" % (BUILD_LOG, first.group(0).strip() if first else "no error")
 

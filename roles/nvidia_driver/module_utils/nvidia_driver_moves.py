@@ -8,6 +8,7 @@ from ansible.module_utils import nvidia_driver_host as host
 from ansible.module_utils import nvidia_driver_state as state
 from ansible.module_utils.nvidia_driver_apt import without_our_lock
 from ansible.module_utils.nvidia_driver_names import release_of, upgrade_blacklist
+from ansible.module_utils.provision_io import atomic_write, sha256_of
 from ansible.module_utils.provision_names import in_family, preferences
 
 WRITTEN = "# Written by provision (role nvidia_driver): the driver moves as a whole or not at all.\n"
@@ -48,7 +49,7 @@ def lock(apt, closure, check=False):
         if state.read_text(path) != text:
             changed.append(path)
             if not check:
-                state.write(path, text)
+                atomic_write(path, text)
     table = apt.table()
     held = {name for name, row in table.items() if row[0] == "hold"}
     wanted = set(closure["packages"])
@@ -118,7 +119,7 @@ def kept_package(closure, name):
     path = os.path.join(state.cache(closure["id"]), entry["file"])
     if not os.path.exists(path):
         return None
-    if state.digest(path) != entry["sha256"]:
+    if sha256_of(path) != entry["sha256"]:
         return OSError("%s was changed since it was kept: its checksum is another" % path)
     return path
 

@@ -8,10 +8,11 @@ work and there is no way back).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
+
+from ansible.module_utils.provision_io import atomic_write
 
 ROOT = "/var/lib/provision/nvidia_driver"
 # Its name is the first of all: apt follows the first record that speaks of a version, NVIDIA's pinning packages' too.
@@ -41,18 +42,8 @@ def read_json(path):
         return None
 
 
-def write(path, text):
-    """Write in one step, so that a run that dies leaves the old content or the new."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    with open(path + ".new", "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(path + ".new", path)
-
-
 def write_json(path, document):
-    write(path, json.dumps(document, indent=1, sort_keys=True) + "\n")
+    atomic_write(path, json.dumps(document, indent=1, sort_keys=True) + "\n")
 
 
 def current():
@@ -91,14 +82,6 @@ def prune(identities):
     for name in os.listdir(folder) if os.path.isdir(folder) else []:
         if name not in identities:
             shutil.rmtree(os.path.join(folder, name))
-
-
-def digest(path):
-    total = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            total.update(block)
-    return total.hexdigest()
 
 
 def boot_id():

@@ -67,6 +67,7 @@ import re
 import uuid
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.provision_io import atomic_write
 from ansible.module_utils.storage_disks import (
     BY_ID,
     Trouble,
@@ -87,7 +88,6 @@ from ansible.module_utils.storage_tables import (
     mounts,
     number_of,
     read_record,
-    write,
     write_record,
 )
 
@@ -193,7 +193,7 @@ def bring_fstab(host, volumes):
     host.done.append("the mounts in %s" % FSTAB)
     if not host.check:
         staged = FSTAB + ".provision"
-        write(staged, after)
+        atomic_write(staged, after)
         try:
             # It also complains of what is not there now; a line that cannot be read is what must not be.
             _, told, _ = host.run(["findmnt", "--verify", "--tab-file", staged])

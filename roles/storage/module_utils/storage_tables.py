@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections import namedtuple
 
+from ansible.module_utils.provision_io import atomic_write
 from ansible.module_utils.storage_disks import Trouble
 
 RECORD = "/var/lib/provision/storage/volumes.json"
@@ -29,24 +29,8 @@ def read_record(path=RECORD):
         ) from None
 
 
-def write(path, text, mode=0o644):
-    """Replace a file in one step, so that a crash leaves the old one or the new."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle, staged = tempfile.mkstemp(dir=os.path.dirname(path))
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(staged, mode)
-        os.replace(staged, path)
-    except OSError:
-        os.unlink(staged)
-        raise
-
-
 def write_record(record, path=RECORD):
-    write(path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+    atomic_write(path, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def fstab_line(volume, uuid):
