@@ -51,8 +51,7 @@ def resolve(
     _raise([*check(host, tier, layers, catalog, choice), *_system_faults(host, hardware.os, catalog)])
     chosen = choose_roles(tier, choice)
     every = [(f"tier {tier.name}", tier.settings), *layers]
-    cards, defaults = _cards(host, hardware, chosen, catalog, choice), catalog.settings.defaults()
-    box = Box(hardware, cards, _pins(every, catalog), defaults, catalog.nvidia, chosen)
+    box = _box(host, hardware, every, chosen, catalog, choice)
     solution = solver.solve(box, tier.roles, catalog)
     decided = _decide(solution.decisions, every, catalog)
     roles = tuple(role for role in chosen if role not in solution.dropped)
@@ -147,6 +146,19 @@ def _system_faults(host: str, system: OperatingSystem, catalog: Catalog) -> list
 def _distribution(system: OperatingSystem, catalog: Catalog) -> Distribution | None:
     matching = (known for known in catalog.distributions if (known.id, known.version) == (system.id, system.version))
     return next(matching, None)
+
+
+def _box(
+    host: str,
+    hardware: Hardware,
+    layers: Sequence[Layer],
+    roles: tuple[str, ...],
+    catalog: Catalog,
+    choice: Choice,
+) -> Box:
+    """What the solver looks at."""
+    cards = _cards(host, hardware, roles, catalog, choice)
+    return Box(hardware, cards, _pins(layers, catalog), catalog.settings.defaults(), catalog.nvidia, roles)
 
 
 def _cards(host: str, hardware: Hardware, roles: Sequence[str], catalog: Catalog, choice: Choice) -> tuple[Card, ...]:
