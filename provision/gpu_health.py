@@ -30,20 +30,15 @@ _IDLE_PERCENT = 5  # a desktop on a card makes it this busy
 
 @dataclass(frozen=True)
 class Xid:
-    """What a kernel message `NVRM: Xid` means. `program`: a program's own fault causes it on a sound card too."""
+    """What a kernel message `NVRM: Xid` means."""
 
     meaning: str
     remedy: str
-    program: bool = False
 
 
 _RESET = "reset the card or reboot the host"
 _REPLACE = "if it recurs after a reboot, test the card with dcgmi diag -r 3 and have it replaced"
 XIDS = {
-    13: Xid("graphics engine exception", "run the program under compute-sanitizer", program=True),
-    31: Xid("memory page fault", "run the program under compute-sanitizer", program=True),
-    43: Xid("a program's channel stopped", "look at the program's own log", program=True),
-    45: Xid("a program was taken off the card", "look at the messages before it", program=True),
     48: Xid("double bit ECC error", f"{_RESET}; {_REPLACE}"),
     63: Xid("a memory page or row was marked to be taken out of use", f"{_RESET}, so that it is"),
     64: Xid("a memory page or row could not be taken out of use", f"reboot the host; {_REPLACE}"),
@@ -54,6 +49,8 @@ XIDS = {
     119: Xid("the card's own processor (GSP) did not answer in time", f"{_RESET}; if it recurs, change the driver"),
     120: Xid("the card's own processor (GSP) failed", f"{_RESET}; if it recurs, change the driver"),
 }
+# A program's own fault causes these on a sound card: a memory page fault, a stopped channel, a program taken off.
+PROGRAMS = (13, 31, 43, 45)
 _XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F:.]+)\): (\d+)")
 
 
@@ -185,12 +182,7 @@ def wrong_caps(smi: Smi, limit_watts: float, limits: Mapping[str, float]) -> lis
 
 def xid_faults(kernel_log: str) -> list[str]:
     """Xid messages of a kernel log that point at a card. Those of a program's own making are left to its owner."""
-    return [sentence for number, sentence in _xids(kernel_log) if not (number in XIDS and XIDS[number].program)]
-
-
-def xid_notes(kernel_log: str) -> list[str]:
-    """Xid messages that a program's own fault explains."""
-    return [sentence for number, sentence in _xids(kernel_log) if number in XIDS and XIDS[number].program]
+    return [sentence for number, sentence in _xids(kernel_log) if number not in PROGRAMS]
 
 
 def bandwidth_fault(product: Product, measured_gbs: float) -> str | None:
