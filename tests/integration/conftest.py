@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,24 @@ import yaml
 
 from provision import lab
 from provision.content import playbooks_dir, roles_dir
+from provision.lab import record
 from tests.conftest import lab_state, up_or_skip
 
 PROVISION = Path(sys.executable).parent / "provision"
 LIMIT_SECONDS = 3600  # a test has its own, shorter limit; an emulated machine has a longer one
+BOOT_SECONDS = 600  # 40 on an idle machine
 LAB_STATE = lab_state()
+# Runs before anybody can log in and ask for what it sets up.
+AT_BOOT = """\
+[Unit]
+Before=ssh.service {before}
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/{name}
+[Install]
+WantedBy=multi-user.target
+"""
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,27 @@ class Target:
         where = ["-p", str(self.host.port), f"{self.host.user}@{self.host.address}"]
         return ["ssh", "-F", "none", *identity, *known, *where]
 
+    def boot(self, *, check: bool = True) -> str:
+        """What tells one boot from the next; empty where it does not answer and need not."""
+        return self.sh("cat /proc/sys/kernel/random/boot_id", check=check)
+
+    def reboot(self) -> str:
+        """Restart it for real; returns when it answers and rests, with what systemd says of it: running, degraded."""
+        before = self.boot()
+        self.sh("systemctl --no-block reboot", check=False)
+        deadline = time.monotonic() + BOOT_SECONDS
+        # The port is QEMU's: it accepts a connection while nobody behind it answers.
+        while not record.greets(self.host.address, self.host.port) or self.boot(check=False) in ("", before):
+            assert time.monotonic() < deadline, "it does not come back from its reboot"
+            time.sleep(1)
+        return self.sh("systemctl is-system-running --wait", check=False).strip()
+
+    def at_boot(self, name: str, script: str, *, before: str = "") -> None:
+        """Have a script run at every boot to come, under the name of its unit."""
+        unit = AT_BOOT.format(name=name, before=before)
+        self.sh(f"cat > /usr/local/sbin/{name} <<'END'\n{script}END\nchmod 755 /usr/local/sbin/{name}\n"
+                f"cat > /etc/systemd/system/{name}.service <<'END'\n{unit}END\nsystemctl enable --quiet {name}")  # fmt: skip
+
     def options(self) -> list[str]:
         return ["-i", self.host.inventory, "--limit", self.name]
 
@@ -128,14 +164,21 @@ def controls_of(role: str) -> list[dict[str, Any]]:
     return found
 
 
+@contextmanager
+def own_lab() -> Iterator[None]:
+    """The lab that holds the targets, for who talks to it past `new_target`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(LAB_STATE))
+        yield
+
+
 @pytest.fixture(scope="session")
 def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Target]:
     """Makes targets, or skips; the lab's own fixture takes down what is left."""
     home = tmp_path_factory.mktemp("provision-state")
 
     def make(name: str, image: str = "debian-12") -> Target:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XDG_STATE_HOME", str(LAB_STATE))
+        with own_lab():
             return Target(up_or_skip(name, image), home)
 
     return make

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -17,27 +16,14 @@ from typing import Any
 
 import pytest
 
-from provision.lab import record
 from tests.integration.conftest import Answer, Target, controls_of
 from tests.integration.test_box import changed_tasks
 from tests.standins.trace_plot import plot
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-CHIP = "/usr/local/sbin/fan-chip"
+CHIP = "/usr/local/lib/fan_chip.py"
 SOURCE = Path(__file__).parents[1] / "standins" / "fan_chip.py"
-# The chip is there before the service, as a board's is.
-UNIT = f"""\
-[Unit]
-Before=provision-cooling.service ssh.service
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/bin/python3 {CHIP} plug
-[Install]
-WantedBy=multi-user.target
-"""
-BOOT = "cat /proc/sys/kernel/random/boot_id"
 SHORT = ("--set", "cooling_interval_s=1", "--set", "cooling_hold_s=4")
 ROLE = ("--only", "cooling", *SHORT)
 
@@ -48,7 +34,8 @@ class Machine:
     def __init__(self, target: Target) -> None:
         self.target = target
         target.sh(f"cat > {CHIP} <<'END'\n{SOURCE.read_text(encoding='utf-8')}\nEND\n")
-        target.sh(f"cat > /etc/systemd/system/fan-chip.service <<'END'\n{UNIT}END\nsystemctl enable --quiet fan-chip")
+        # The chip is there before the service, as a board's is.
+        target.at_boot("fan-chip", f"#!/bin/sh\nexec python3 {CHIP} plug\n", before="provision-cooling.service")
         target.sh(f"python3 {CHIP} plug first")
 
     def apply(self, *words: str) -> Answer:
@@ -59,17 +46,6 @@ class Machine:
 
     def chip(self, *words: str) -> Any:
         return json.loads(self.target.sh(f"python3 {CHIP} {' '.join(words)}") or "null")
-
-    def reboot(self) -> None:
-        """Reboot it, and wait until it rests."""
-        host, boot = self.target.host, self.target.sh(BOOT)
-        self.target.sh("systemctl --no-block reboot", check=False)
-        deadline = time.monotonic() + 300
-        # The port is QEMU's: it accepts a connection while nobody behind it answers.
-        while not record.greets(host.address, host.port) or self.target.sh(BOOT, check=False) in ("", boot):
-            assert time.monotonic() < deadline, "it does not come back from its reboot"
-            time.sleep(1)
-        self.target.sh("systemctl is-system-running --wait", check=False)
 
     def hwmon(self) -> str:
         return self.target.sh("grep -l adt7475 /sys/class/hwmon/*/name").strip()
@@ -182,7 +158,7 @@ def test_after_a_reboot_the_curves_are_back_whatever_number_the_chip_has(
     machine: Machine, drill: dict[str, Any]
 ) -> None:
     before = machine.hwmon()
-    machine.reboot()
+    machine.target.reboot()
     assert machine.hwmon() != before
     answer = machine.apply()
     assert answer.code == 0, answer.out[-4000:]

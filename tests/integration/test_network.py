@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from provision import lab
-from tests.integration.conftest import LAB_STATE, Answer, Target, controls_of, provision
+from tests.integration.conftest import Answer, Target, controls_of, own_lab, provision
 from tests.integration.test_box import changed_tasks
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -86,15 +86,12 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def machine(new_target: Callable[..., Target]) -> Iterator[Machine]:
-    if faults := lab.lacking():
-        pytest.skip(f"{faults[0]} ({faults[0].hint})")
     found = Machine(new_target("network", "vm-debian-12"))
     found.target.sh(
         f"{SPARE}; networkctl reload; apt-get -q update > /dev/null; apt-get install -qy irqbalance > /dev/null 2>&1"
     )
     yield found
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(LAB_STATE))
+    with own_lab():
         lab.down("network")
 
 
@@ -163,12 +160,7 @@ def test_a_peer_that_does_not_answer_takes_it_back(machine: Machine) -> None:
 def test_after_a_reboot_all_is_back_and_what_nobody_proved_is_not(machine: Machine) -> None:
     before = machine.links()
     machine.target.sh("systemctl stop black-hole; python3 - <<'END'\n" + UNPROVED + "\nEND\n")
-    boot = machine.target.sh("cat /proc/sys/kernel/random/boot_id; (sleep 1; reboot) > /dev/null 2>&1 &")
-    deadline = time.monotonic() + 600
-    while machine.target.sh("cat /proc/sys/kernel/random/boot_id", check=False) in ("", boot):
-        assert time.monotonic() < deadline, "it does not come back"
-        time.sleep(3)
-    machine.target.sh("systemctl is-system-running --wait", check=False)
+    machine.target.reboot()
     assert "rebooted before SSH was proved" in machine.target.sh("cat /var/lib/provision/network/guard/outcome.json")
     assert machine.links() == before
     assert machine.failed() == set()

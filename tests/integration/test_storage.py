@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from provision import lab
-from provision.lab import record, vm
-from tests.integration.conftest import LAB_STATE, Answer, Target, controls_of, provision
+from provision.lab import vm
+from tests.integration.conftest import Answer, Target, controls_of, own_lab, provision
 from tests.integration.hotplug import SIZE, Drives, by_id, fingerprint
 from tests.integration.test_box import changed_tasks
 
@@ -30,7 +28,6 @@ WANTED = (
     "--only", "storage", "--set", f"storage_archive={json.dumps(PAIR)}", "--set", "storage_mirror=[archive]",
     "--set", 'storage_quotas={"/srv/fast/scratch": 5}',
 )  # fmt: skip
-BOOT_SECONDS = 600  # 40 on an idle machine
 
 
 @dataclass(frozen=True)
@@ -65,27 +62,11 @@ class Machine:
         files = [*self.own, *sorted(self.drives.folder.glob("*.raw"))]
         return [head, *map(fingerprint, files)]
 
-    def reboot(self) -> None:
-        """Restart for real; returns when it answers and rests."""
-        before = self.sh("cat /proc/sys/kernel/random/boot_id")
-        self.target.sh("systemctl reboot", check=False)
-        deadline = time.monotonic() + BOOT_SECONDS
-        told = ""
-        while not told or told == before:
-            assert time.monotonic() < deadline, "it does not come back"
-            time.sleep(1)
-            if record.greets(self.target.host.address, self.target.host.port):
-                told = self.target.sh("cat /proc/sys/kernel/random/boot_id", check=False)
-        self.target.sh("systemctl is-system-running --wait", check=False)
-
 
 @pytest.fixture(scope="module")
 def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    if faults := lab.lacking():
-        pytest.skip(f"{faults[0]} ({faults[0].hint})")
     target = new_target("storage", "vm-debian-12")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(LAB_STATE))
+    with own_lab():
         qemu = vm._machine("storage")
     drives = Drives(qemu, tmp_path_factory.mktemp("drives"))
     for serial in ("ONE", "TWO", "RAW", "EXT"):
@@ -204,7 +185,7 @@ def test_what_is_broken_is_found(machine: Machine, together: list[dict[str, Any]
 def test_after_a_real_reboot_everything_is_back_and_nothing_is_to_be_done(machine: Machine) -> None:
     layout = machine.layout()
     machine.sh("echo kept > /srv/archive/models/weights; sync")
-    machine.reboot()
+    machine.target.reboot()
     # Nothing waits for the archive, so a boot may have ended before its mirror runs.
     machine.sh("timeout 120 sh -c 'until findmnt /srv/archive; do sleep 1; done'")
     assert machine.sh("cat /srv/archive/models/weights").strip() == "kept"
@@ -232,7 +213,7 @@ def test_a_degraded_mirror_is_refused_with_what_is_left(machine: Machine) -> Non
 def test_a_missing_archive_does_not_stop_a_boot(machine: Machine) -> None:
     machine.sh("umount /srv/archive; mdadm --stop /dev/md/*")
     machine.drives.unplug("ONE")
-    machine.reboot()
+    machine.target.reboot()
     assert machine.sh("findmnt -no TARGET /srv/fast; findmnt -no TARGET /srv/archive || echo none").split() == [
         "/srv/fast", "none",
     ]  # fmt: skip
