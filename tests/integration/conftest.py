@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,17 @@ class Answer:
 
     def host(self, name: str) -> dict[str, Any]:
         return next(host for host in self.document["hosts"] if host["host"] == name)
+
+    def failed(self, name: str) -> set[str]:
+        """The checks of a host that did not pass, of a proof that took place."""
+        checks = self.host(name)["checks"]
+        assert checks, self.out[-4000:] + self.err[-2000:]
+        return {check["check"] for check in checks if check["state"] != "passed"}
+
+
+def changed_tasks(answer: Answer, name: str) -> set[tuple[str, str]]:
+    """The (role, task) pairs that changed, or would."""
+    return {(task["role"], task["task"]) for task in answer.host(name)["tasks"] if task["state"] == "changed"}
 
 
 def provision(*words: str | Path, home: Path | None = None, stdin: str | None = None) -> Answer:
@@ -119,11 +131,15 @@ class Target:
             time.sleep(1)
         return self.sh("systemctl is-system-running --wait", check=False).strip()
 
+    def put(self, path: str, text: str, mode: str = "0644") -> None:
+        data = base64.b64encode(text.encode()).decode()
+        self.sh(f"base64 -d > {path} <<'END'\n{data}\nEND\nchmod {mode} {path}")
+
     def at_boot(self, name: str, script: str, *, before: str = "") -> None:
         """Have a script run at every boot to come, under the name of its unit."""
-        unit = AT_BOOT.format(name=name, before=before)
-        self.sh(f"cat > /usr/local/sbin/{name} <<'END'\n{script}END\nchmod 755 /usr/local/sbin/{name}\n"
-                f"cat > /etc/systemd/system/{name}.service <<'END'\n{unit}END\nsystemctl enable --quiet {name}")  # fmt: skip
+        self.put(f"/usr/local/sbin/{name}", script, "0755")
+        self.put(f"/etc/systemd/system/{name}.service", AT_BOOT.format(name=name, before=before))
+        self.sh(f"systemctl enable --quiet {name}")
 
     def options(self) -> list[str]:
         return ["-i", self.host.inventory, "--limit", self.name]
@@ -162,6 +178,22 @@ def controls_of(role: str) -> list[dict[str, Any]]:
     """A role's negative controls: what each breaks, which checks fail then, and how it is mended."""
     found: list[dict[str, Any]] = yaml.safe_load((roles_dir() / role / "verify" / "controls.yml").read_text("utf-8"))
     return found
+
+
+def fails_of(controls: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The checks that fail while all of these are broken."""
+    return {name for control in controls for name in control["fails"]}
+
+
+def broken(target: Target, controls: Sequence[Mapping[str, Any]], verify: Callable[[], Answer]) -> Answer:
+    """What a proof says while all of these are broken; they are mended again."""
+    for control in controls:
+        target.sh(control["break"])
+    try:
+        return verify()
+    finally:
+        for control in reversed(controls):
+            target.sh(control["mend"])
 
 
 @contextmanager

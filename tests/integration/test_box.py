@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import PROVISION, Answer, Target, provision
+from tests.integration.conftest import PROVISION, Answer, Target, changed_tasks, provision
 
 pytestmark = pytest.mark.lab
 
@@ -19,11 +19,6 @@ ROLES = ["base", "docker", "uv", "python_ml", "model_cache"]
 # What a login, sudo and a running system write by themselves while nothing is done to it.
 OWN_LIFE = ("/var/log", "/var/cache/apt", "/var/lib/sudo", "/var/lib/systemd", "/var/lib/private", "/root/.ansible",
             "/home/admin/.ansible", "/etc/resolv.conf", "/etc/hosts")  # fmt: skip
-
-
-def changed_tasks(answer: Answer, name: str) -> set[tuple[str, str]]:
-    """The (role, task) pairs that changed, or would."""
-    return {(task["role"], task["task"]) for task in answer.host(name)["tasks"] if task["state"] == "changed"}
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Answer, Target, controls_of
-from tests.integration.test_box import changed_tasks
+from tests.integration.conftest import Answer, Target, broken, changed_tasks, controls_of, fails_of
 from tests.standins.trace_plot import plot
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -33,7 +32,7 @@ class Machine:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        target.sh(f"cat > {CHIP} <<'END'\n{SOURCE.read_text(encoding='utf-8')}\nEND\n")
+        target.put(CHIP, SOURCE.read_text(encoding="utf-8"))
         # The chip is there before the service, as a board's is.
         target.at_boot("fan-chip", f"#!/bin/sh\nexec python3 {CHIP} plug\n", before="provision-cooling.service")
         target.sh(f"python3 {CHIP} plug first")
@@ -142,16 +141,8 @@ def rounds() -> list[list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("together", rounds(), ids=lambda row: "; ".join(control["name"] for control in row))
 def test_what_is_broken_is_found(machine: Machine, drill: dict[str, Any], together: list[dict[str, Any]]) -> None:
-    for control in together:
-        machine.target.sh(control["break"])
-    try:
-        answer = machine.verify()
-    finally:
-        for control in reversed(together):
-            machine.target.sh(control["mend"])
-    checks = answer.host(machine.target.name)["checks"]
-    failed = {check["check"] for check in checks if check["state"] != "passed"}
-    assert failed == {name for control in together for name in control["fails"]}
+    answer = broken(machine.target, together, machine.verify)
+    assert answer.failed(machine.target.name) == fails_of(together)
 
 
 def test_after_a_reboot_the_curves_are_back_whatever_number_the_chip_has(

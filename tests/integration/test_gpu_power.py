@@ -5,7 +5,6 @@ The role is run by plain ansible-playbook. The tests stand in order: bare, then 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -33,14 +32,10 @@ class Box:
     def __init__(self, target: Target) -> None:
         self.target = target
 
-    def put(self, path: str, text: str) -> None:
-        data = base64.b64encode(text.encode()).decode()
-        self.target.sh(f"base64 -d > {path} <<'END'\n{data}\nEND\n")
-
     def holds(self, answer: str) -> None:
-        self.put("/usr/bin/nvidia-smi", STANDIN.read_text(encoding="utf-8"))
-        self.put("/var/lib/nvidia-smi-standin.xml", recorded(answer))
-        self.target.sh("chmod 755 /usr/bin/nvidia-smi; touch /dev/nvidiactl")
+        self.target.put("/usr/bin/nvidia-smi", STANDIN.read_text(encoding="utf-8"), "0755")
+        self.target.put("/var/lib/nvidia-smi-standin.xml", recorded(answer))
+        self.target.sh("touch /dev/nvidiactl")
 
     def boot(self) -> str:
         """What a boot does to the cards, and then the unit: its state and what it said."""
@@ -133,7 +128,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(box: Box, settings
 def test_at_boot_a_card_that_is_gone_fails_the_unit_by_name_and_the_other_is_capped(box: Box) -> None:
     box.play(gpu_power_limits={FIRST: 150, SECOND: 160})
     head, first, _ = recorded("rtx-2080-twice").split("\t<gpu id=")
-    box.put("/var/lib/nvidia-smi-standin.xml", f"{head}\t<gpu id={first}</nvidia_smi_log>\n")
+    box.target.put("/var/lib/nvidia-smi-standin.xml", f"{head}\t<gpu id={first}</nvidia_smi_log>\n")
     told = box.boot()
     assert told.startswith("failed")
     assert f"gpu_power_limits names {SECOND}, and no such card answers; those there: {FIRST}" in told

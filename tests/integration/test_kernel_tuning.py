@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.conftest import Answer, Target, controls_of
-from tests.integration.test_box import changed_tasks
+from tests.integration.conftest import Answer, Target, broken, changed_tasks, controls_of, fails_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -57,9 +56,8 @@ class Machine:
     def apply(self, *words: str) -> Answer:
         return self.target.apply("--only", ROLE, *words, tier=self.tier)
 
-    def verify(self) -> dict[str, str]:
-        answer = self.target.verify("--only", ROLE, tier=self.tier)
-        return {check["check"]: check["state"] for check in answer.host(self.target.name)["checks"]}
+    def verify(self) -> Answer:
+        return self.target.verify("--only", ROLE, tier=self.tier)
 
     def seen(self) -> list[str]:
         return self.target.sh(SEEN).split()
@@ -112,14 +110,9 @@ def test_a_reboot_brings_everything_back_and_a_second_run_changes_nothing(machin
 def test_what_is_broken_is_found_and_all_of_it_can_be_mended(machine: Machine) -> None:
     """All at once, because a proof of a machine without KVM is dear, and each control has a test to itself."""
     controls = controls_of(ROLE)
-    expected = [name for control in controls for name in control["fails"]]
-    assert len(expected) == len(set(expected))
-    for control in controls:
-        machine.target.sh(control["break"])
-    states = machine.verify()
-    for control in reversed(controls):
-        machine.target.sh(control["mend"])
-    assert {name for name, state in states.items() if state != "passed"} == set(expected)
+    assert len(fails_of(controls)) == sum(len(control["fails"]) for control in controls)
+    answer = broken(machine.target, controls, machine.verify)
+    assert answer.failed(machine.target.name) == fails_of(controls)
     assert machine.seen() == TUNED
     assert machine.target.sh("mount | grep -c -e cmdline -e cpufreq; ls /run/*.control*", check=False).split() == ["0"]
 

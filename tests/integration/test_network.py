@@ -14,8 +14,16 @@ from typing import Any
 import pytest
 
 from provision import lab
-from tests.integration.conftest import Answer, Target, controls_of, own_lab, provision
-from tests.integration.test_box import changed_tasks
+from tests.integration.conftest import (
+    Answer,
+    Target,
+    broken,
+    changed_tasks,
+    controls_of,
+    fails_of,
+    own_lab,
+    provision,
+)
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -74,10 +82,6 @@ class Machine:
     def verify(self) -> Answer:
         return self.target.verify(*self.words(DECLARED), tier="workstation")
 
-    def failed(self) -> set[str]:
-        checks = self.verify().host(self.target.name)["checks"]
-        return {check["check"] for check in checks if check["state"] != "passed"}
-
     def links(self) -> str:
         return self.target.sh(
             "ip -br -4 address; cat /sys/class/net/enp0s[23]/mtu; find /etc/systemd/network -type f | sort"
@@ -119,17 +123,11 @@ def test_a_second_apply_changes_nothing(machine: Machine) -> None:
 def test_what_is_broken_is_found(machine: Machine, half: int) -> None:
     """Every other control at a time, since no two break the same test: a proof costs the same for one as for six."""
     together = controls_of("network")[half::2]
-    for control in together:
-        machine.target.sh(control["break"])
-    try:
-        assert machine.failed() == {name for control in together for name in control["fails"]}
-    finally:
-        for control in reversed(together):
-            machine.target.sh(control["mend"])
+    assert broken(machine.target, together, machine.verify).failed("network") == fails_of(together)
 
 
 def test_what_was_mended_is_as_declared_again(machine: Machine) -> None:
-    assert machine.failed() == set()
+    assert machine.verify().failed("network") == set()
 
 
 @pytest.mark.parametrize(
@@ -163,7 +161,7 @@ def test_after_a_reboot_all_is_back_and_what_nobody_proved_is_not(machine: Machi
     machine.target.reboot()
     assert "rebooted before SSH was proved" in machine.target.sh("cat /var/lib/provision/network/guard/outcome.json")
     assert machine.links() == before
-    assert machine.failed() == set()
+    assert machine.verify().failed("network") == set()
     again = machine.apply("--no-verify")
     assert (again.code, changed_tasks(again, machine.target.name)) == (0, set())
 

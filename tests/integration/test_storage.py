@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from provision.lab import vm
-from tests.integration.conftest import Answer, Target, controls_of, own_lab, provision
+from tests.integration.conftest import Answer, Target, broken, changed_tasks, controls_of, fails_of, own_lab, provision
 from tests.integration.hotplug import SIZE, Drives, by_id, fingerprint
-from tests.integration.test_box import changed_tasks
 
 # An emulated machine beside others takes ten times as long as alone.
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -156,11 +155,9 @@ def unchanged(machine: Machine) -> None:
 
 def rounds() -> list[list[dict[str, Any]]]:
     """Controls that no test of another's can confuse stand together: each proof takes a while on this machine."""
-    controls = controls_of("storage")
     found: list[list[dict[str, Any]]] = []
-    for control in controls:
-        taken = [{name for each in row for name in each["fails"]} for row in found]
-        place = next((at for at, names in enumerate(taken) if not names & set(control["fails"])), None)
+    for control in controls_of("storage"):
+        place = next((at for at, row in enumerate(found) if not fails_of(row) & set(control["fails"])), None)
         if place is None:
             found.append([control])
         else:
@@ -170,16 +167,8 @@ def rounds() -> list[list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("together", rounds(), ids=lambda row: f"{len(row)} at once, {row[0]['name']}")
 def test_what_is_broken_is_found(machine: Machine, together: list[dict[str, Any]]) -> None:
-    for control in together:
-        machine.sh(control["break"])
-    try:
-        answer = machine.target.verify(*WANTED, tier="workstation")
-    finally:
-        for control in together:
-            machine.sh(control["mend"])
-    checks = answer.host("storage")["checks"]
-    failed = {check["check"] for check in checks if check["state"] != "passed"}
-    assert failed == {name for control in together for name in control["fails"]}
+    answer = broken(machine.target, together, lambda: machine.target.verify(*WANTED, tier="workstation"))
+    assert answer.failed("storage") == fails_of(together)
 
 
 def test_after_a_real_reboot_everything_is_back_and_nothing_is_to_be_done(machine: Machine) -> None:
