@@ -151,8 +151,10 @@ class Target:
     def verify(self, *words: str, tier: str | Path = "budget") -> Answer:
         return provision("verify", "--tier", str(tier), *self.options(), "--output", "json", *words, home=self.home)
 
-    def play(self, roles: Sequence[str], settings: Mapping[str, Any], *words: str) -> Outcome:
-        """Run these roles with these settings, with no plan and no proof."""
+    def playing(
+        self, roles: Sequence[str], settings: Mapping[str, Any], *words: str
+    ) -> tuple[list[str], dict[str, str]]:
+        """The command of plain ansible-playbook that runs these roles with these settings, and its environment."""
         play = {
             "hosts": "all", "become": True, "gather_facts": True, "gather_subset": ["min"], "force_handlers": True,
             "tasks": [{"include_role": {"name": role}} for role in roles],
@@ -164,11 +166,13 @@ class Target:
             **os.environ, "ANSIBLE_LIBRARY": str(content / "library"), "ANSIBLE_ROLES_PATH": str(roles_dir()),
             "ANSIBLE_MODULE_UTILS": str(content / "module_utils"), "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1",
         }  # fmt: skip
-        done = subprocess.run(
-            [str(PROVISION.with_name("ansible-playbook")), str(path), *self.options(), "-e", json.dumps(settings),
-             *words],
-            env=environment, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+        program = str(PROVISION.with_name("ansible-playbook"))
+        return [program, str(path), *self.options(), "-e", json.dumps(settings), *words], environment
+
+    def play(self, roles: Sequence[str], settings: Mapping[str, Any], *words: str) -> Outcome:
+        """Run these roles with these settings, with no plan and no proof."""
+        argv, environment = self.playing(roles, settings, *words)
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=600, check=False)
         tasks = re.split(r"^(?:TASK|RUNNING HANDLER) \[(?:\w+ : )?(.*?)\] \**$", done.stdout, flags=re.MULTILINE)
         changed = [name for name, told in zip(tasks[1::2], tasks[2::2], strict=True) if "\nchanged: " in told]
         return Outcome(done.returncode, changed, done.stdout + done.stderr)
