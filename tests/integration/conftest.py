@@ -90,6 +90,11 @@ class Outcome:
     changed: list[str]
     output: str
 
+    @property
+    def came_to(self) -> tuple[int, list[str]]:
+        """(0, []) is a run that changed nothing; one that failed before it changed anything is none."""
+        return self.code, self.changed
+
 
 @dataclass(frozen=True)
 class Target:

@@ -67,7 +67,7 @@ def test_without_a_driver_the_unit_waits_for_one_and_the_run_says_so(box: Box) -
     )
     state = box.target.sh(f"systemctl show -p ActiveState,ConditionResult,UnitFileState {UNIT}")
     assert state.split() == ["ActiveState=inactive", "UnitFileState=enabled", "ConditionResult=no"]
-    assert box.play().changed == []
+    assert box.play().came_to == (0, [])
 
 
 def test_it_passes_and_stays_unproved_without_a_card(box: Box) -> None:
@@ -88,7 +88,7 @@ def test_cards_are_capped_once_and_again_at_every_boot(box: Box) -> None:
         f"{SECOND} (NVIDIA GeForce RTX 2080) is capped at 240 W, not 500 W: that is the most it allows" in done.output
     )
     assert box.limits() == [200.0, 240.0]
-    assert box.play(**given).changed == []
+    assert box.play(**given).came_to == (0, [])
     assert box.boot().startswith("active")
     assert box.limits() == [200.0, 240.0]
     assert all(gpu.persistence for gpu in box.gpus())
@@ -142,7 +142,7 @@ def test_a_card_is_divided_and_divided_again_after_a_boot(box: Box) -> None:
     assert (done.code, done.changed) == (0, [COMPARE, LAY_DOWN, RUN])
     made = f"nvidia-smi mig -i {A100} -lgi | grep -o '[0-9]g.[0-9]*gb'"
     assert box.target.sh(made).split() == ["3g.40gb", "3g.40gb"]
-    assert box.play(**given).changed == []
+    assert box.play(**given).came_to == (0, [])
     assert box.boot().startswith("active")
     assert box.target.sh(made).split() == ["3g.40gb", "3g.40gb"]
 

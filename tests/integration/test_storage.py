@@ -263,4 +263,4 @@ def test_disks_that_are_given_up_are_wiped_and_joined(machine: Machine) -> None:
     assert machine.sh("findmnt -no FSTYPE /srv/spare; vgs --noheadings -o vg_name,pv_count").split() == [
         "ext4", "prov-spare", "2",
     ]  # fmt: skip
-    assert machine.target.play(["storage"], given).changed == []
+    assert machine.target.play(["storage"], given).came_to == (0, [])
