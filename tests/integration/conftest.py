@@ -70,13 +70,15 @@ def changed_tasks(answer: Answer, name: str) -> set[tuple[str, str]]:
     return {(task["role"], task["task"]) for task in answer.host(name)["tasks"] if task["state"] == "changed"}
 
 
+def environment(home: Path | None) -> dict[str, str]:
+    """What the command line is run with; `home` becomes its state home."""
+    return {**os.environ, **({"XDG_STATE_HOME": str(home)} if home else {})}
+
+
 def provision(*words: str | Path, home: Path | None = None, stdin: str | None = None) -> Answer:
-    """Run the command line; `home` becomes its state home."""
-    environment = dict(os.environ)
-    if home:
-        environment["XDG_STATE_HOME"] = str(home)
+    """Run the command line."""
     done = subprocess.run(
-        [str(PROVISION), *map(str, words)], env=environment, input=stdin if stdin is not None else "",
+        [str(PROVISION), *map(str, words)], env=environment(home), input=stdin if stdin is not None else "",
         capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False,
     )  # fmt: skip
     return Answer(done.returncode, done.stdout, done.stderr)
