@@ -54,13 +54,17 @@ def register(number, value=None):
 
 
 def plug_in():
-    """Two chips: the one before the fan controller takes the hwmon number that would have been its."""
-    for words in (["i2c-dev"], ["i2c-stub", f"chip_addr=0x48,{ADDRESS:#x}"]):
+    """Three chips: those before the fan controller take the hwmon number that was its.
+
+    Their driver is there before them: udev would load it beside the controller's, in either order. And they are two,
+    because the NVMe disk has a number too, early or late.
+    """
+    for words in (["i2c-dev"], ["lm75"], ["i2c-stub", f"chip_addr=0x48,0x49,{ADDRESS:#x}"]):
         subprocess.run(["modprobe", *words], check=True)
     for number, value in IDENTITY.items():
         register(number, value)
     heat(40)
-    chips = ["lm75 0x48"] if "first" not in sys.argv else []
+    chips = ["lm75 0x48", "lm75 0x49"] if "first" not in sys.argv else []
     for chip in (*chips, f"adt7475 {ADDRESS:#x}"):
         Path("/sys/class/i2c-adapter", bus(), "new_device").write_text(chip)
 
