@@ -47,6 +47,8 @@ import stat
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.provision_io import sha256_of
 
+BY_ID = "/dev/disk/by-id"
+NUMBERS = ("wwn-", "nvme-eui.", "nvme-nvme.")  # names that stand on no disk's label
 PARTIAL = ".provision.partial"
 # Sockets of the containerd that Docker uses, its own package's and the one that dockerd starts itself.
 DOCKERS = (b"/run/containerd/containerd.sock", b"/run/docker/containerd/containerd.sock")
@@ -91,6 +93,26 @@ def existing(path):
     return path
 
 
+def disks_below(path):
+    """The whole disks of the kernel that a block device of /sys lies on, by name."""
+    path = os.path.realpath(path)
+    slaves = os.path.join(path, "slaves")
+    if os.path.isdir(slaves) and os.listdir(slaves):
+        return sorted({disk for name in os.listdir(slaves) for disk in disks_below(os.path.join(slaves, name))})
+    part = os.path.exists(os.path.join(path, "partition"))
+    return [os.path.basename(os.path.dirname(path) if part else path)]
+
+
+def stable_names(number, sys="/sys/dev/block"):
+    """The disks below a file system, by the names that outlive a boot; empty for what lies on none."""
+    block = "%s/%d:%d" % (sys, os.major(number), os.minor(number))
+    if not os.path.exists(block) or not os.path.isdir(BY_ID):
+        return []
+    links = sorted(os.listdir(BY_ID), key=lambda name: (name.startswith(NUMBERS), name))
+    names = {os.path.basename(os.path.realpath(os.path.join(BY_ID, name))): name for name in reversed(links)}
+    return [names.get(disk, disk) for disk in disks_below(block)]
+
+
 def judge(moves, check=False):
     """Refuse before anything is copied. In check mode a disk that an earlier task would have mounted is not judged.
 
@@ -106,11 +128,13 @@ def judge(moves, check=False):
         needed.setdefault(device, [place, 0, []])
         needed[device][1] += size_of(source)
         needed[device][2].append(source)
-    for place, size, sources in needed.values():
+    for device, (place, size, sources) in needed.items():
         room = os.statvfs(place)
         free = room.f_bavail * room.f_frsize
         if size * MARGIN > free:
-            told = "%s has %.1f GB free, and %s is %.1f GB" % (place, free / 1e9, " with ".join(sources), size / 1e9)
+            where = " on ".join(filter(None, [place, " and ".join(stable_names(device))]))
+            told = "%s has %.1f GB free of %.1f GB" % (where, free / 1e9, room.f_blocks * room.f_frsize / 1e9)
+            told = "%s, and %s is %.1f GB" % (told, " with ".join(sources), size / 1e9)
             raise Trouble("%s: nothing was copied; make room, or leave the directories where they are" % told)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,25 @@ import yaml
 
 from provision import lab
 from provision.content import playbooks_dir, roles_dir
+from provision.lab import record
 from tests.conftest import lab_state, up_or_skip
 
 PROVISION = Path(sys.executable).parent / "provision"
 LIMIT_SECONDS = 3600  # a test has its own, shorter limit; an emulated machine has a longer one
+BOOT_SECONDS = 600  # 40 on an idle machine
+RESTS = ("running", "degraded")
 LAB_STATE = lab_state()
+# Runs before anybody can log in and ask for what it sets up.
+AT_BOOT = """\
+[Unit]
+Before=ssh.service {before}
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/{name}
+[Install]
+WantedBy=multi-user.target
+"""
 
 
 @dataclass(frozen=True)
@@ -43,14 +59,27 @@ class Answer:
     def host(self, name: str) -> dict[str, Any]:
         return next(host for host in self.document["hosts"] if host["host"] == name)
 
+    def failed(self, name: str) -> set[str]:
+        """The checks of a host that did not pass, of a proof that took place."""
+        checks = self.host(name)["checks"]
+        assert checks, self.out[-4000:] + self.err[-2000:]
+        return {check["check"] for check in checks if check["state"] != "passed"}
+
+
+def changed_tasks(answer: Answer, name: str) -> set[tuple[str, str]]:
+    """The (role, task) pairs that changed, or would."""
+    return {(task["role"], task["task"]) for task in answer.host(name)["tasks"] if task["state"] == "changed"}
+
+
+def environment(home: Path | None) -> dict[str, str]:
+    """What the command line is run with; `home` becomes its state home."""
+    return {**os.environ, **({"XDG_STATE_HOME": str(home)} if home else {})}
+
 
 def provision(*words: str | Path, home: Path | None = None, stdin: str | None = None) -> Answer:
-    """Run the command line; `home` becomes its state home."""
-    environment = dict(os.environ)
-    if home:
-        environment["XDG_STATE_HOME"] = str(home)
+    """Run the command line."""
     done = subprocess.run(
-        [str(PROVISION), *map(str, words)], env=environment, input=stdin if stdin is not None else "",
+        [str(PROVISION), *map(str, words)], env=environment(home), input=stdin if stdin is not None else "",
         capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False,
     )  # fmt: skip
     return Answer(done.returncode, done.stdout, done.stderr)
@@ -63,6 +92,11 @@ class Outcome:
     code: int
     changed: list[str]
     output: str
+
+    @property
+    def came_to(self) -> tuple[int, list[str]]:
+        """(0, []) is a run that changed nothing; one that failed before it changed anything is none."""
+        return self.code, self.changed
 
 
 @dataclass(frozen=True)
@@ -90,6 +124,35 @@ class Target:
         where = ["-p", str(self.host.port), f"{self.host.user}@{self.host.address}"]
         return ["ssh", "-F", "none", *identity, *known, *where]
 
+    def boot(self, *, check: bool = True) -> str:
+        """What tells one boot from the next; empty where it does not answer and need not."""
+        return self.sh("cat /proc/sys/kernel/random/boot_id", check=check)
+
+    def reboot(self) -> str:
+        """Restart it for real; returns when it answers and rests, with what systemd says of it: running, degraded."""
+        before = self.boot()
+        self.sh("systemctl --no-block reboot", check=False)
+        deadline = time.monotonic() + BOOT_SECONDS
+        # The port is QEMU's: it accepts a connection while nobody behind it answers.
+        while not record.greets(self.host.address, self.host.port) or self.boot(check=False) in ("", before):
+            assert time.monotonic() < deadline, "it does not come back from its reboot"
+            time.sleep(1)
+        # Without a D-Bus yet, systemd's answer is none of these.
+        while (state := self.sh("systemctl is-system-running --wait", check=False).strip()) not in RESTS:
+            assert time.monotonic() < deadline, f"it does not come to rest: {state}"
+            time.sleep(1)
+        return state
+
+    def put(self, path: str, text: str, mode: str = "0644") -> None:
+        data = base64.b64encode(text.encode()).decode()
+        self.sh(f"base64 -d > {path} <<'END'\n{data}\nEND\nchmod {mode} {path}")
+
+    def at_boot(self, name: str, script: str, *, before: str = "") -> None:
+        """Have a script run at every boot to come, under the name of its unit."""
+        self.put(f"/usr/local/sbin/{name}", script, "0755")
+        self.put(f"/etc/systemd/system/{name}.service", AT_BOOT.format(name=name, before=before))
+        self.sh(f"systemctl enable --quiet {name}")
+
     def options(self) -> list[str]:
         return ["-i", self.host.inventory, "--limit", self.name]
 
@@ -100,8 +163,10 @@ class Target:
     def verify(self, *words: str, tier: str | Path = "budget") -> Answer:
         return provision("verify", "--tier", str(tier), *self.options(), "--output", "json", *words, home=self.home)
 
-    def play(self, roles: Sequence[str], settings: Mapping[str, Any], *words: str) -> Outcome:
-        """Run these roles with these settings, with no plan and no proof."""
+    def playing(
+        self, roles: Sequence[str], settings: Mapping[str, Any], *words: str
+    ) -> tuple[list[str], dict[str, str]]:
+        """The command of plain ansible-playbook that runs these roles with these settings, and its environment."""
         play = {
             "hosts": "all", "become": True, "gather_facts": True, "gather_subset": ["min"], "force_handlers": True,
             "tasks": [{"include_role": {"name": role}} for role in roles],
@@ -113,11 +178,13 @@ class Target:
             **os.environ, "ANSIBLE_LIBRARY": str(content / "library"), "ANSIBLE_ROLES_PATH": str(roles_dir()),
             "ANSIBLE_MODULE_UTILS": str(content / "module_utils"), "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1",
         }  # fmt: skip
-        done = subprocess.run(
-            [str(PROVISION.with_name("ansible-playbook")), str(path), *self.options(), "-e", json.dumps(settings),
-             *words],
-            env=environment, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+        program = str(PROVISION.with_name("ansible-playbook"))
+        return [program, str(path), *self.options(), "-e", json.dumps(settings), *words], environment
+
+    def play(self, roles: Sequence[str], settings: Mapping[str, Any], *words: str) -> Outcome:
+        """Run these roles with these settings, with no plan and no proof."""
+        argv, environment = self.playing(roles, settings, *words)
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=600, check=False)
         tasks = re.split(r"^(?:TASK|RUNNING HANDLER) \[(?:\w+ : )?(.*?)\] \**$", done.stdout, flags=re.MULTILINE)
         changed = [name for name, told in zip(tasks[1::2], tasks[2::2], strict=True) if "\nchanged: " in told]
         return Outcome(done.returncode, changed, done.stdout + done.stderr)
@@ -129,9 +196,25 @@ def controls_of(role: str) -> list[dict[str, Any]]:
     return found
 
 
+def fails_of(controls: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The checks that fail while all of these are broken."""
+    return {name for control in controls for name in control["fails"]}
+
+
+def broken(target: Target, controls: Sequence[Mapping[str, Any]], verify: Callable[[], Answer]) -> Answer:
+    """What a proof says while all of these are broken; they are mended again."""
+    for control in controls:
+        target.sh(control["break"])
+    try:
+        return verify()
+    finally:
+        for control in reversed(controls):
+            target.sh(control["mend"])
+
+
 @contextmanager
-def in_the_lab() -> Iterator[None]:
-    """The lab that has the targets: a test has a state home of its own."""
+def own_lab() -> Iterator[None]:
+    """The lab that holds the targets, for who talks to it past `new_target`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(LAB_STATE))
         yield
@@ -144,13 +227,13 @@ def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     made: list[str] = []
 
     def make(name: str, image: str = "debian-12") -> Target:
-        with in_the_lab():
+        with own_lab():
             host = up_or_skip(name, image)
         made.append(name)
         return Target(host, home)
 
     yield make
-    with in_the_lab():
+    with own_lab():
         for name in made:
             lab.down(name)
 

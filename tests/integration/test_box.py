@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import PROVISION, Answer, Target, provision
+from tests.integration.conftest import PROVISION, Answer, Target, changed_tasks, environment, provision
 
 pytestmark = pytest.mark.lab
 
@@ -21,14 +21,9 @@ OWN_LIFE = ("/var/log", "/var/cache/apt", "/var/lib/sudo", "/var/lib/systemd", "
             "/home/admin/.ansible", "/etc/resolv.conf", "/etc/hosts")  # fmt: skip
 
 
-def changed_tasks(answer: Answer, name: str) -> set[tuple[str, str]]:
-    """The (role, task) pairs that changed, or would."""
-    return {(task["role"], task["task"]) for task in answer.host(name)["tasks"] if task["state"] == "changed"}
-
-
 @pytest.fixture(scope="module")
 def foretold(box: Target) -> Answer:
-    box.sh("touch /tmp/reference; sleep 1")
+    box.sh("touch /tmp/reference")
     return box.apply("--check")
 
 
@@ -123,7 +118,7 @@ def killed(box: Target, number: int) -> tuple[int, str]:
     """Start an apply, stop it with a signal in its first roles; the exit code and what it printed."""
     command = [str(PROVISION), "apply", "--accept-hardware", "--yes", "--tier", "budget", "--output", "json"]
     with subprocess.Popen(
-        [*command, *box.options()], env=environment(box), stdin=subprocess.DEVNULL, text=True,
+        [*command, *box.options()], env=environment(box.home), stdin=subprocess.DEVNULL, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     ) as running:  # fmt: skip
         assert running.stderr
@@ -134,12 +129,6 @@ def killed(box: Target, number: int) -> tuple[int, str]:
         running.send_signal(number)
         out, _ = running.communicate(timeout=60)
         return running.returncode, out
-
-
-def environment(box: Target) -> dict[str, str]:
-    import os
-
-    return {**os.environ, "XDG_STATE_HOME": str(box.home)}
 
 
 def test_no_secret_is_kept(box: Target, applied: Answer, tmp_path: Path) -> None:

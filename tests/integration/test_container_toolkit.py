@@ -71,20 +71,20 @@ def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: ToolkitHost)
     assert applied.changed == foretold.changed == [KNOW, HOLD, INSTALL]
     assert ground.versions() == {f"{OLD}-1"}
     assert ground.sh(UNITS.format("nvidia-cdi-refresh")).split() == ["enabled", "enabled", "active"]
-    assert ground.toolkit().changed == []
+    assert ground.toolkit().came_to == (0, [])
 
 
 def test_a_newer_release_leaves_what_is_held(ground: ToolkitHost) -> None:
     ground.archives.renew()
     ground.sh("apt-get -q update; DEBIAN_FRONTEND=noninteractive apt-get -qy dist-upgrade")
     assert ground.versions() == {f"{OLD}-1"}
-    assert ground.toolkit().changed == []
+    assert ground.toolkit().came_to == (0, [])
 
 
 def test_a_declared_version_is_brought_and_an_unknown_one_refused(ground: ToolkitHost) -> None:
     assert ground.toolkit(nvidia_container_toolkit_version=NEW).changed == [HOLD, INSTALL]
     assert ground.versions() == {f"{NEW}-1"}
-    assert ground.toolkit().changed == [], "what is installed is what is held"
+    assert ground.toolkit().came_to == (0, []), "what is installed is what is held"
     refused = ground.toolkit(nvidia_container_toolkit_version="9.9.9")
     assert refused.code == 2
     assert f"apt offers no nvidia-container-toolkit 9.9.9, only {NEW}-1, {OLD}-1" in refused.output
@@ -104,7 +104,7 @@ def test_what_an_older_set_up_left_goes(ground: ToolkitHost) -> None:
     assert '"/etc/apt/sources.list.d/nvidia-docker.list"' in outcome.output
     assert ground.sh("ls /etc/cdi") == "nvidia.yaml.provision.disabled\n"
     assert ground.sh("LC_ALL=C apt-get -q update 2>&1 | grep '^[EW]:' || :") == ""
-    assert ground.toolkit().changed == []
+    assert ground.toolkit().came_to == (0, [])
 
 
 def test_docker_learns_the_runtime_and_forgets_it_beside_those_of_others(ground: ToolkitHost) -> None:
@@ -121,9 +121,9 @@ def test_docker_learns_the_runtime_and_forgets_it_beside_those_of_others(ground:
     assert options["features"] == {"cdi": True}
     assert "nvidia" in json.loads(ground.sh("docker info --format '{{json .Runtimes}}'"))
     assert "alive\n" in ground.sh(CONTAINER)
-    assert ground.toolkit().changed == []
+    assert ground.toolkit().came_to == (0, [])
     assert ground.daemon() == options, "the toolkit leaves daemon.json alone"
-    assert ground.docker(docker_nvidia=True).changed == []
+    assert ground.docker(docker_nvidia=True).came_to == (0, [])
     assert "Configure Docker" in ground.docker(docker_nvidia=False).changed
     assert (ground.daemon()["runtimes"], "features" in ground.daemon()) == ({"mine": {"path": "/usr/bin/mine"}}, False)
     assert "nvidia" not in json.loads(ground.sh("docker info --format '{{json .Runtimes}}'"))
@@ -139,7 +139,7 @@ def test_a_version_without_units_gets_the_role_s(ground: ToolkitHost) -> None:
     assert outcome.code == 0, outcome.output
     assert ground.versions() == {f"{ANCIENT}-1"}
     assert ground.sh(UNITS.format("provision-nvidia-cdi")).split() == ["enabled", "enabled", "active"]
-    assert ground.toolkit(nvidia_container_toolkit_version=ANCIENT).changed == []
+    assert ground.toolkit(nvidia_container_toolkit_version=ANCIENT).came_to == (0, [])
     # What a card's device node would let happen; the stand-in describes no device.
     ground.sh("touch /dev/nvidiactl; systemctl start provision-nvidia-cdi.service")
     assert "kind: nvidia.com/gpu" in ground.sh("cat /var/run/cdi/nvidia.yaml; rm /dev/nvidiactl")

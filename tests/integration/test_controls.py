@@ -11,7 +11,7 @@ import yaml
 
 from provision.content import roles_dir
 from provision.solver import AREAS, GPU_ROLES
-from tests.integration.conftest import Target, controls_of
+from tests.integration.conftest import Target, broken, controls_of
 from tests.standins.hub import Hub
 
 pytestmark = pytest.mark.lab
@@ -47,13 +47,8 @@ def proved(box: Target, tier: Path) -> Target:
 
 @pytest.mark.parametrize(("role", "control"), controls())
 def test_what_is_broken_is_found(proved: Target, tier: Path, role: str, control: dict[str, Any]) -> None:
-    proved.sh(control["break"])
-    try:
-        answer = proved.verify("--only", role, tier=tier)
-    finally:
-        proved.sh(control["mend"])
-    failed = {check["check"] for check in answer.host("box")["checks"] if check["state"] != "passed"}
-    assert failed == set(control["fails"])
+    answer = broken(proved, [control], lambda: proved.verify("--only", role, tier=tier))
+    assert answer.failed("box") == set(control["fails"])
     assert answer.code == 4
 
 

@@ -22,9 +22,7 @@ from tests.standins.nvidia_cuda import Driver
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 OLD, DOES_NOT_LOAD = "580.159.03", "580.173.02"
-CARD = """\
-cat > /usr/local/sbin/standin-card <<'END'
-#!/bin/sh
+CARD = """#!/bin/sh
 # Beside the machine's own PCI devices, one that looks like a GeForce RTX 3080.
 mkdir -p /run/pci/0000:01:00.0
 for device in /sys/bus/pci/devices/*; do
@@ -33,19 +31,6 @@ done
 cd /run/pci/0000:01:00.0
 echo 0x10de > vendor; echo 0x2206 > device; echo 0x030000 > class
 mount --bind /run/pci /sys/bus/pci/devices
-END
-chmod 755 /usr/local/sbin/standin-card
-cat > /etc/systemd/system/standin-card.service <<'END'
-[Unit]
-Before=ssh.service
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/local/sbin/standin-card
-[Install]
-WantedBy=multi-user.target
-END
-systemctl enable --quiet --now standin-card
 """
 
 
@@ -66,16 +51,14 @@ class Machine:
     def loaded(self) -> str:
         return self.host.sh("cat /proc/driver/nvidia/version")
 
-    def boot(self) -> str:
-        return self.host.sh("cat /proc/sys/kernel/random/boot_id")
-
 
 @pytest.fixture(scope="module")
 def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("rollback")
     with Archives(folder / "archives") as archives:
         host = DriverHost(new_target("rollback", "vm-debian-12-build"), archives)
-        host.sh(CARD)
+        host.target.at_boot("standin-card", CARD)
+        host.sh("systemctl start standin-card")
         settings = {**host.settings(), "nvidia_driver_source": "cuda"}
         (folder / "tier.yml").write_text(yaml.safe_dump({"extends": "workstation", "settings": settings}))
         yield Machine(host, folder / "tier.yml")
@@ -85,7 +68,7 @@ def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPath
 def test_a_driver_is_built_and_loaded_and_one_that_fails_is_taken_back(machine: Machine) -> None:
     installed = machine.apply()
     assert installed.code == 0, installed.out[-6000:]
-    before, booted = machine.host.packages(), machine.boot()
+    before, booted = machine.host.packages(), machine.host.target.boot()
     assert machine.host.driver() == {OLD}
     assert f" {OLD} " in machine.loaded()
 
@@ -94,6 +77,6 @@ def test_a_driver_is_built_and_loaded_and_one_that_fails_is_taken_back(machine: 
     assert failed.code == 1, failed.out[-6000:]
     assert f"the driver {DOES_NOT_LOAD}" in failed.out
     assert f"The host is back at {OLD}" in failed.out
-    assert machine.boot() != booted
+    assert machine.host.target.boot() != booted
     assert machine.host.packages() == before
     assert f" {OLD} " in machine.loaded()

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.integration.conftest import Answer, Target, provision
-from tests.integration.test_box import ROLES, changed_tasks
+from tests.integration.conftest import Answer, Target, changed_tasks, provision
+from tests.integration.test_box import ROLES
 
 pytestmark = pytest.mark.lab
 

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from provision.solver import GPU_ROLES
-from tests.integration.conftest import Target, controls_of, provision
+from tests.integration.conftest import Target, broken, changed_tasks, controls_of, provision
 from tests.integration.driver_host import GpuBox
-from tests.integration.test_box import changed_tasks
 from tests.standins.nvidia_archives import Archives
 from tests.standins.nvidia_ubuntu import VERSIONS
 
@@ -91,13 +90,7 @@ def test_the_plan_says_what_and_why(gpu_box: GpuBox) -> None:
 
 @pytest.mark.parametrize("together", rounds(), ids=lambda row: "; ".join(control["name"] for control in row.values()))
 def test_what_is_broken_on_a_gpu_box_is_found(gpu_box: GpuBox, together: dict[str, dict[str, Any]]) -> None:
-    for control in together.values():
-        gpu_box.host.sh(control["break"])
-    try:
-        answer = gpu_box.verify(*together)
-    finally:
-        for control in reversed(together.values()):
-            gpu_box.host.sh(control["mend"])
+    answer = broken(gpu_box.host.target, [*together.values()], lambda: gpu_box.verify(*together))
     checks = answer.host(gpu_box.name)["checks"]
     failed = {(check["role"], check["check"]) for check in checks if check["state"] not in ("passed", "skipped")}
     expected = {(role, name) for role, control in together.items() for name in control["fails"]}

@@ -5,7 +5,6 @@ The role is run by plain ansible-playbook. The tests stand in order: bare, then 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -33,14 +32,10 @@ class Box:
     def __init__(self, target: Target) -> None:
         self.target = target
 
-    def put(self, path: str, text: str) -> None:
-        data = base64.b64encode(text.encode()).decode()
-        self.target.sh(f"base64 -d > {path} <<'END'\n{data}\nEND\n")
-
     def holds(self, answer: str) -> None:
-        self.put("/usr/bin/nvidia-smi", STANDIN.read_text(encoding="utf-8"))
-        self.put("/var/lib/nvidia-smi-standin.xml", recorded(answer))
-        self.target.sh("chmod 755 /usr/bin/nvidia-smi; touch /dev/nvidiactl")
+        self.target.put("/usr/bin/nvidia-smi", STANDIN.read_text(encoding="utf-8"), "0755")
+        self.target.put("/var/lib/nvidia-smi-standin.xml", recorded(answer))
+        self.target.sh("touch /dev/nvidiactl")
 
     def boot(self) -> str:
         """What a boot does to the cards, and then the unit: its state and what it said."""
@@ -72,7 +67,7 @@ def test_without_a_driver_the_unit_waits_for_one_and_the_run_says_so(box: Box) -
     )
     state = box.target.sh(f"systemctl show -p ActiveState,ConditionResult,UnitFileState {UNIT}")
     assert state.split() == ["ActiveState=inactive", "UnitFileState=enabled", "ConditionResult=no"]
-    assert box.play().changed == []
+    assert box.play().came_to == (0, [])
 
 
 def test_it_passes_and_stays_unproved_without_a_card(box: Box) -> None:
@@ -93,7 +88,7 @@ def test_cards_are_capped_once_and_again_at_every_boot(box: Box) -> None:
         f"{SECOND} (NVIDIA GeForce RTX 2080) is capped at 240 W, not 500 W: that is the most it allows" in done.output
     )
     assert box.limits() == [200.0, 240.0]
-    assert box.play(**given).changed == []
+    assert box.play(**given).came_to == (0, [])
     assert box.boot().startswith("active")
     assert box.limits() == [200.0, 240.0]
     assert all(gpu.persistence for gpu in box.gpus())
@@ -133,7 +128,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(box: Box, settings
 def test_at_boot_a_card_that_is_gone_fails_the_unit_by_name_and_the_other_is_capped(box: Box) -> None:
     box.play(gpu_power_limits={FIRST: 150, SECOND: 160})
     head, first, _ = recorded("rtx-2080-twice").split("\t<gpu id=")
-    box.put("/var/lib/nvidia-smi-standin.xml", f"{head}\t<gpu id={first}</nvidia_smi_log>\n")
+    box.target.put("/var/lib/nvidia-smi-standin.xml", f"{head}\t<gpu id={first}</nvidia_smi_log>\n")
     told = box.boot()
     assert told.startswith("failed")
     assert f"gpu_power_limits names {SECOND}, and no such card answers; those there: {FIRST}" in told
@@ -147,7 +142,7 @@ def test_a_card_is_divided_and_divided_again_after_a_boot(box: Box) -> None:
     assert (done.code, done.changed) == (0, [COMPARE, LAY_DOWN, RUN])
     made = f"nvidia-smi mig -i {A100} -lgi | grep -o '[0-9]g.[0-9]*gb'"
     assert box.target.sh(made).split() == ["3g.40gb", "3g.40gb"]
-    assert box.play(**given).changed == []
+    assert box.play(**given).came_to == (0, [])
     assert box.boot().startswith("active")
     assert box.target.sh(made).split() == ["3g.40gb", "3g.40gb"]
 

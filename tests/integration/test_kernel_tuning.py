@@ -6,8 +6,6 @@ what its files and a failing grub-mkconfig come to is tried in tests/unit/test_k
 
 from __future__ import annotations
 
-import shlex
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from provision.lab import record
-from tests.integration.conftest import Answer, Target, controls_of
-from tests.integration.test_box import changed_tasks
+from tests.integration.conftest import Answer, Target, broken, changed_tasks, controls_of, fails_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 ROLE = "kernel_tuning"
-BOOT_SECONDS = 600  # 20 on an idle machine
 SETTINGS = {
     "kernel_tuning_hugepages_2m": 8, "kernel_tuning_pcie_aspm": "performance", "kernel_tuning_acs": "direct",
     "kernel_tuning_boot_parameters": ["iommu=pt"],
@@ -34,10 +29,8 @@ NOTHING = {
     "kernel_tuning_boot_parameters": [],
 }  # fmt: skip
 # The NVMe disk lies below a bridge of its own, whose ACS is real. At every boot it is made to look like an NVIDIA card,
-# and the bridge to redirect, as a firmware may leave it. The administrator has a parameter of his own.
-STAND_IN = r"""
-cat > /usr/local/sbin/standin-card <<'END'
-#!/bin/sh
+# and the bridge to redirect, as a firmware may leave it.
+CARD = r"""#!/bin/sh
 set -e
 mkdir -p /run/standin
 echo 0x10de > /run/standin/vendor
@@ -45,21 +38,8 @@ echo 0x030000 > /run/standin/class
 device=$(readlink -f /sys/bus/pci/devices/0000:01:00.0)
 for name in vendor class; do mount --bind /run/standin/$name "$device/$name"; done
 printf '\035\000' | dd of="${device%/*}/config" bs=1 seek=$((0x14e)) conv=notrunc status=none
-END
-chmod 755 /usr/local/sbin/standin-card
-cat > /etc/systemd/system/standin-card.service <<'END'
-[Unit]
-Before=provision-kernel-tuning.service ssh.service
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/local/sbin/standin-card
-[Install]
-WantedBy=multi-user.target
-END
-systemctl enable --quiet --now standin-card
-echo 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT nowatchdog"' > /etc/default/grub.d/50-admin.cfg
 """
+ADMIN = "/etc/default/grub.d/50-admin.cfg"
 SEEN = r"""
 cat /proc/sys/vm/swappiness /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
 grep -o '\[.*\]' /sys/kernel/mm/transparent_hugepage/enabled /sys/module/pcie_aspm/parameters/policy | cut -d: -f2
@@ -76,9 +56,8 @@ class Machine:
     def apply(self, *words: str) -> Answer:
         return self.target.apply("--only", ROLE, *words, tier=self.tier)
 
-    def verify(self) -> dict[str, str]:
-        answer = self.target.verify("--only", ROLE, tier=self.tier)
-        return {check["check"]: check["state"] for check in answer.host(self.target.name)["checks"]}
+    def verify(self) -> Answer:
+        return self.target.verify("--only", ROLE, tier=self.tier)
 
     def seen(self) -> list[str]:
         return self.target.sh(SEEN).split()
@@ -86,22 +65,14 @@ class Machine:
     def declare(self, settings: dict[str, Any]) -> None:
         self.tier.write_text(yaml.safe_dump({"extends": "workstation", "settings": settings}), encoding="utf-8")
 
-    def reboot(self) -> None:
-        boot = "cat /proc/sys/kernel/random/boot_id"
-        before = self.target.sh(boot)
-        self.target.sh("systemctl reboot", check=False)
-        deadline = time.monotonic() + BOOT_SECONDS
-        host = self.target.host
-        while not record.greets(host.address, host.port) or self.target.sh(boot, check=False) in ("", before):
-            assert time.monotonic() < deadline
-            time.sleep(1)
-        self.target.sh("systemctl is-system-running --wait")
-
 
 @pytest.fixture(scope="module")
 def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Machine:
     found = Machine(new_target("kernel-tuning", "vm-debian-12"), tmp_path_factory.mktemp("tuning") / "tuned.yml")
-    found.target.sh(STAND_IN)
+    found.target.at_boot("standin-card", CARD, before="provision-kernel-tuning.service")
+    # The administrator has a parameter of his own.
+    theirs = 'GRUB_CMDLINE_LINUX_DEFAULT="$GRUB_CMDLINE_LINUX_DEFAULT nowatchdog"'
+    found.target.sh(f"systemctl start standin-card; echo '{theirs}' > {ADMIN}")
     found.declare(SETTINGS)
     return found
 
@@ -125,7 +96,7 @@ def test_check_mode_shows_the_command_line_and_what_then_changes(machine: Machin
 
 @pytest.mark.timeout(1800)
 def test_a_reboot_brings_everything_back_and_a_second_run_changes_nothing(machine: Machine) -> None:
-    machine.reboot()
+    assert machine.target.reboot() == "running"
     assert machine.seen() == TUNED
     assert "nowatchdog iommu=pt" in machine.target.sh("cat /proc/cmdline")
     again = machine.apply()
@@ -139,26 +110,20 @@ def test_a_reboot_brings_everything_back_and_a_second_run_changes_nothing(machin
 def test_what_is_broken_is_found_and_all_of_it_can_be_mended(machine: Machine) -> None:
     """All at once, because a proof of a machine without KVM is dear, and each control has a test to itself."""
     controls = controls_of(ROLE)
-    expected = [name for control in controls for name in control["fails"]]
-    assert len(expected) == len(set(expected))
-    for control in controls:
-        machine.target.sh(control["break"])
-    states = machine.verify()
-    for control in reversed(controls):
-        machine.target.sh(control["mend"])
-    assert {name for name, state in states.items() if state != "passed"} == set(expected)
+    assert len(fails_of(controls)) == sum(len(control["fails"]) for control in controls)
+    answer = broken(machine.target, controls, machine.verify)
+    assert answer.failed(machine.target.name) == fails_of(controls)
     assert machine.seen() == TUNED
     assert machine.target.sh("mount | grep -c -e cmdline -e cpufreq; ls /run/*.control*", check=False).split() == ["0"]
 
 
 @pytest.mark.timeout(1800)
 def test_what_contradicts_the_administrator_is_refused_and_what_is_undeclared_goes(machine: Machine) -> None:
-    admin = "/etc/default/grub.d/50-admin.cfg"
-    machine.target.sh(f"sed -i.kept 's/nowatchdog/nowatchdog iommu=off/' {shlex.quote(admin)}")
+    machine.target.sh(f"sed -i.kept 's/nowatchdog/nowatchdog iommu=off/' {ADMIN}")
     refused = machine.apply("--no-verify")
     assert refused.code == 1
-    assert f"{admin} has iommu=off, which somebody set for this machine" in " ".join(refused.out.split())
-    machine.target.sh(f"mv {admin}.kept {admin}")
+    assert f"{ADMIN} has iommu=off, which somebody set for this machine" in " ".join(refused.out.split())
+    machine.target.sh(f"mv {ADMIN}.kept {ADMIN}")
 
     machine.declare(NOTHING)
     undone = machine.apply("--no-verify")

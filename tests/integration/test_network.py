@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from provision import lab
-from tests.integration.conftest import LAB_STATE, Answer, Target, controls_of, provision
-from tests.integration.test_box import changed_tasks
+from tests.integration.conftest import Answer, Target, broken, changed_tasks, controls_of, fails_of, provision
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -74,10 +72,6 @@ class Machine:
     def verify(self) -> Answer:
         return self.target.verify(*self.words(DECLARED), tier="workstation")
 
-    def failed(self) -> set[str]:
-        checks = self.verify().host(self.target.name)["checks"]
-        return {check["check"] for check in checks if check["state"] != "passed"}
-
     def links(self) -> str:
         return self.target.sh(
             "ip -br -4 address; cat /sys/class/net/enp0s[23]/mtu; find /etc/systemd/network -type f | sort"
@@ -85,17 +79,12 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(new_target: Callable[..., Target]) -> Iterator[Machine]:
-    if faults := lab.lacking():
-        pytest.skip(f"{faults[0]} ({faults[0].hint})")
+def machine(new_target: Callable[..., Target]) -> Machine:
     found = Machine(new_target("network", "vm-debian-12"))
     found.target.sh(
         f"{SPARE}; networkctl reload; apt-get -q update > /dev/null; apt-get install -qy irqbalance > /dev/null 2>&1"
     )
-    yield found
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(LAB_STATE))
-        lab.down("network")
+    return found
 
 
 # -- the machine -----------------------------------------------------------------------------------------------------
@@ -122,17 +111,11 @@ def test_a_second_apply_changes_nothing(machine: Machine) -> None:
 def test_what_is_broken_is_found(machine: Machine, half: int) -> None:
     """Every other control at a time, since no two break the same test: a proof costs the same for one as for six."""
     together = controls_of("network")[half::2]
-    for control in together:
-        machine.target.sh(control["break"])
-    try:
-        assert machine.failed() == {name for control in together for name in control["fails"]}
-    finally:
-        for control in reversed(together):
-            machine.target.sh(control["mend"])
+    assert broken(machine.target, together, machine.verify).failed("network") == fails_of(together)
 
 
 def test_what_was_mended_is_as_declared_again(machine: Machine) -> None:
-    assert machine.failed() == set()
+    assert machine.verify().failed("network") == set()
 
 
 @pytest.mark.parametrize(
@@ -163,15 +146,10 @@ def test_a_peer_that_does_not_answer_takes_it_back(machine: Machine) -> None:
 def test_after_a_reboot_all_is_back_and_what_nobody_proved_is_not(machine: Machine) -> None:
     before = machine.links()
     machine.target.sh("systemctl stop black-hole; python3 - <<'END'\n" + UNPROVED + "\nEND\n")
-    boot = machine.target.sh("cat /proc/sys/kernel/random/boot_id; (sleep 1; reboot) > /dev/null 2>&1 &")
-    deadline = time.monotonic() + 600
-    while machine.target.sh("cat /proc/sys/kernel/random/boot_id", check=False) in ("", boot):
-        assert time.monotonic() < deadline, "it does not come back"
-        time.sleep(3)
-    machine.target.sh("systemctl is-system-running --wait", check=False)
+    machine.target.reboot()
     assert "rebooted before SSH was proved" in machine.target.sh("cat /var/lib/provision/network/guard/outcome.json")
     assert machine.links() == before
-    assert machine.failed() == set()
+    assert machine.verify().failed("network") == set()
     again = machine.apply("--no-verify")
     assert (again.code, changed_tasks(again, machine.target.name)) == (0, set())
 
@@ -244,7 +222,7 @@ def test_the_firewall_holds_programs_and_published_containers_to_one_list(pair: 
     assert reached(first) == [22, 8000]
     assert "DOCKER" in rules
     assert first.sh(dockers) == rules
-    assert first.play(["network"], FIREWALL).changed == []
+    assert first.play(["network"], FIREWALL).came_to == (0, [])
     blocked = provision("netcheck", "-i", first.host.inventory, second.name, first.name, "--seconds", "1")
     assert blocked.code == 2
     assert "network_firewall_open" in blocked.out

@@ -103,7 +103,7 @@ def test_a_pinned_version_is_held_though_the_archive_has_a_newer_one(host: Drive
     assert pinned.code == 0, pinned.output
     assert host.packages() == before
     assert set(nvidia(before)) <= set(host.sh("apt-mark showhold").split())
-    assert host.play(nvidia_driver_version=OLD).changed == []
+    assert host.play(nvidia_driver_version=OLD).came_to == (0, [])
 
 
 def test_the_whole_closure_moves_when_it_is_told_to(host: DriverHost) -> None:

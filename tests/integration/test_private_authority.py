@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from provision.content import playbooks_dir, roles_dir
 from tests.integration.conftest import Target
 
 pytestmark = pytest.mark.lab
 
-PLAY = {
-    "hosts": "all", "become": True, "gather_facts": True, "gather_subset": ["!all"], "force_handlers": True,
-    "tasks": [{"include_role": {"name": "base"}}],
-}  # fmt: skip
 NAME = "packages.closed.example"
 BY_FILE = f"curl --silent --show-error --resolve {NAME}:8443:127.0.0.1 https://{NAME}:8443/"
 # Python on Ubuntu has only the hash directory to look into.
@@ -67,20 +59,10 @@ def apply(new_target: Callable[..., Target], authority: Path) -> Callable[[str],
     target.sh("systemd-run --quiet --unit test-server openssl s_server -accept 8443 -cert /root/server.pem -www")
     mirrors = yaml.safe_load(Path(target.host.inventory).read_text())["all"]["children"]["lab"]["hosts"]
     sources = mirrors[target.name]["mirrors"].get("apt", {}).get("sources", [])
-    (authority / "play.yml").write_text(yaml.safe_dump([PLAY]))
 
     def play(bundle: str) -> Target:
-        (authority / "variables.json").write_text(json.dumps({"base_ca_bundle": bundle, "base_apt_sources": sources}))
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), str(authority / "play.yml")]
-        environment = {
-            **os.environ, "ANSIBLE_ROLES_PATH": str(roles_dir()), "ANSIBLE_LIBRARY": str(playbooks_dir() / "library"),
-            "ANSIBLE_PIPELINING": "1",
-        }  # fmt: skip
-        done = subprocess.run(
-            [*command, *target.options(), "-e", f"@{authority / 'variables.json'}"], env=environment,
-            capture_output=True, text=True, timeout=500, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        done = target.play(["base"], {"base_ca_bundle": bundle, "base_apt_sources": sources})
+        assert done.code == 0, done.output[-4000:]
         return target
 
     return play

@@ -15,12 +15,11 @@ from provision import lab
 from provision.errors import ProvisionError
 from provision.lab import holder, mirrors, paths, record, vm, vm_images
 from tests.conftest import lab_state, up_or_skip
-from tests.integration.conftest import Answer, provision
+from tests.integration.conftest import Answer, Target, provision
 from tests.standins.apt_repository import Server
 
 IMAGE = "vm-debian-12"
 OWN_STATE = lab_state() / "vm-tests"
-BOOT_SECONDS = 600  # 20 on an idle machine
 
 
 @pytest.fixture(scope="module")
@@ -104,19 +103,11 @@ def test_it_reaches_the_mirror_and_its_controller(box: lab.LabHost, tmp_path: Pa
 
 
 @pytest.mark.lab
-def test_it_reboots_for_real_from_its_own_disk(box: lab.LabHost) -> None:
-    boot_id = "cat /proc/sys/kernel/random/boot_id"
+def test_it_reboots_for_real_from_its_own_disk(box: lab.LabHost, tmp_path: Path) -> None:
     # What only a boot loader reads: a reboot that took the controller's kernel and words would not show it.
     mark = "sudo sed -i 's/quiet/quiet lab_was_here=1/' /etc/default/grub && sudo update-grub"
     assert on(box, mark).returncode == 0
-    before = said(box, boot_id)
-    on(box, "sudo systemctl reboot")
-    deadline = time.monotonic() + BOOT_SECONDS
-    # The port is QEMU's: it accepts a connection while nobody behind it answers.
-    while not record.greets(box.address, box.port) or on(box, boot_id).stdout.strip() in {"", before}:
-        assert time.monotonic() < deadline
-        time.sleep(1)
-    assert said(box, "systemctl is-system-running --wait") == "running"
+    assert Target(box, tmp_path).reboot() == "running"
     assert "lab_was_here=1" in said(box, "cat /proc/cmdline")
     assert said(box, "lsblk --noheadings --nodeps -o NAME").split() == ["sda", "sdb", "nvme0n1"]
     assert abs(int(said(box, "date +%s")) - time.time()) < 30

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-
-import pytest
 
 from provision.content import roles_dir
 
 FILES = roles_dir() / "cooling" / "files"
 PLACE = "platform/nct6775.656"
 CPU, CHASSIS = "hwmon:coretemp@platform/coretemp.0", f"hwmon:nct6798@{PLACE}#pwm1"
-
-
-def load_program(folder: Path, patch: pytest.MonkeyPatch) -> ModuleType:
-    """The program with a /run, a /sys and a first folder of PATH of its own; its devices are `sys.modules`' too."""
-    for name in ("run", "sys", "bin"):
-        (folder / name).mkdir()
-    patch.setenv("PROVISION_COOLING_RUN", str(folder / "run"))
-    patch.setenv("PROVISION_COOLING_SYS", str(folder / "sys"))
-    patch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
-    patch.delenv("NOTIFY_SOCKET", raising=False)
-    patch.syspath_prepend(str(FILES))
-    for name in ("cooling", "cooling_devices"):
-        patch.delitem(sys.modules, name, raising=False)
-    return __import__("cooling")
 
 
 def script(path: Path, text: str) -> None:
@@ -50,10 +31,6 @@ class Chip:
 
     def get(self, file: str) -> str:
         return (self.path / file).read_text(encoding="utf-8").strip()
-
-
-def processor(folder: Path) -> Chip:
-    return Chip(folder, "coretemp", "platform/coretemp.0", 0, temp1_input="40000", temp2_input="38000")
 
 
 def curve(**changes: Any) -> dict[str, Any]:

@@ -11,33 +11,15 @@ import json
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from cooling_parts import CHASSIS, CPU, FILES, PLACE, Chip, config, curve, load_program, processor, script
 
+from tests.unit.cooling_parts import CHASSIS, CPU, FILES, PLACE, Chip, config, curve, script
 
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return load_program(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def folder(program: ModuleType, tmp_path: Path) -> Path:
-    return tmp_path
-
-
-@pytest.fixture
-def devices(program: ModuleType) -> ModuleType:
-    return sys.modules["cooling_devices"]
-
-
-@pytest.fixture
-def cpu(folder: Path) -> Chip:
-    return processor(folder)
+pytest_plugins = ["tests.unit.cooling_fixtures"]
 
 
 @pytest.fixture

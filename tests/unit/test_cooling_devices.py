@@ -8,37 +8,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from cooling_parts import Chip, config, curve, load_program, processor, script
 
 from tests.standins.bmc import AUTOMATIC, Bmc
+from tests.unit.cooling_parts import Chip, config, curve, script
 
 STANDINS = Path(__file__).parents[1] / "standins"
 
 
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return load_program(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def folder(program: ModuleType, tmp_path: Path) -> Path:
-    return tmp_path
-
-
-@pytest.fixture
-def devices(program: ModuleType) -> ModuleType:
-    return sys.modules["cooling_devices"]
-
-
-@pytest.fixture
-def cpu(folder: Path) -> Chip:
-    return processor(folder)
+pytest_plugins = ["tests.unit.cooling_fixtures"]
 
 
 # -- cards -----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from provision.solver.cooling import LIMITS_C, PROFILES
 
 CORETEMP = HwmonChip("coretemp", 0, 0, 9, "platform/coretemp.0", "coretemp")
 BOARD = HwmonChip("nct6798", 2, 2, 6, "platform/nct6775.656", "nct6775", ("pwm1", "pwm3"))
-STUB = HwmonChip("adt7475", 1, 4, 3, "i2c-*/*-002e", "adt7475", ("pwm1",))
+ADT7475 = HwmonChip("adt7475", 1, 4, 3, "i2c-*/*-002e", "adt7475", ("pwm1",))
 RADEON = HwmonChip("amdgpu", 1, 1, 1, "pci0000:00/0000:03:00.0", "amdgpu", ("pwm1",))
 CPU, PWM1, PWM3 = (
     "hwmon:coretemp@platform/coretemp.0",
@@ -107,7 +107,7 @@ def test_a_document_says_where_a_card_slows_down() -> None:
 
 
 def test_without_a_processors_sensor_the_fan_chips_own_counts() -> None:
-    (found,) = curves(planned(box([], STUB))).values()
+    (found,) = curves(planned(box([], ADT7475))).values()
     assert found["sources"] == ["hwmon:adt7475@i2c-*/*-002e"]
 
 
