@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from provision.nvidia_smi import SmiGpu, parse
-from tests.integration.conftest import Outcome, Target
-from tests.unit.test_gpu_power import A100, FIRST, RTX_3080, SECOND, STANDIN
+from tests.integration.conftest import Target
+from tests.integration.power_host import DOCUMENT, UNIT, PowerHost
+from tests.unit.test_gpu_power import A100, FIRST, RTX_3080, SECOND
 from tests.unit.test_nvidia_smi import recorded
 
 pytestmark = pytest.mark.lab
@@ -21,43 +21,22 @@ COMPARE, LAY_DOWN, ENABLE, RUN = (
     "Compare the cards with what is declared", "Lay down what does it at every boot", "Have it done at every boot",
     "Run the unit",
 )  # fmt: skip
-UNIT = "provision-gpu-power.service"
 # A container holds no card: the plan takes one for granted, and the driver for the distribution's.
 ASSUMED = ("--only", "gpu_power", "--assume-gpu", "RTX 3080", "--set", "nvidia_driver_source=debian")
 
 
-class Box:
-    """The target and the cards that its nvidia-smi speaks of."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-
-    def holds(self, answer: str) -> None:
-        self.target.put("/usr/bin/nvidia-smi", STANDIN.read_text(encoding="utf-8"), "0755")
-        self.target.put("/var/lib/nvidia-smi-standin.xml", recorded(answer))
-        self.target.sh("touch /dev/nvidiactl")
-
-    def boot(self) -> str:
-        """What a boot does to the cards, and then the unit: its state and what it said."""
-        self.target.sh(f"systemctl stop {UNIT}; nvidia-smi --boot; systemctl start {UNIT} || :")
-        return self.target.sh(f"systemctl is-active {UNIT} || :; journalctl -u {UNIT} -n 10 -o cat --quiet")
-
-    def gpus(self) -> tuple[SmiGpu, ...]:
-        return parse(self.target.sh("nvidia-smi -q -x")).gpus
-
-    def limits(self) -> list[float | None]:
-        return [gpu.power.limit for gpu in self.gpus()]
-
-    def play(self, *words: str, **settings: Any) -> Outcome:
-        return self.target.play(["gpu_power"], settings, *words)
-
-
 @pytest.fixture(scope="module")
-def box(new_target: Callable[..., Target]) -> Box:
-    return Box(new_target("gpu-power"))
+def box(new_target: Callable[..., Target]) -> PowerHost:
+    return PowerHost(new_target("gpu-power"))
 
 
-def test_without_a_driver_the_unit_waits_for_one_and_the_run_says_so(box: Box) -> None:
+def boot(box: PowerHost) -> str:
+    """What a boot does to the cards, and then the unit: its state and what it said."""
+    box.target.sh(f"systemctl stop {UNIT}; nvidia-smi --boot; systemctl start {UNIT} || :")
+    return box.target.sh(f"systemctl is-active {UNIT} || :; journalctl -u {UNIT} -n 10 -o cat --quiet")
+
+
+def test_without_a_driver_the_unit_waits_for_one_and_the_run_says_so(box: PowerHost) -> None:
     foretold = box.play("--check")
     done = box.play()
     assert done.code == 0
@@ -70,14 +49,14 @@ def test_without_a_driver_the_unit_waits_for_one_and_the_run_says_so(box: Box) -
     assert box.play().came_to == (0, [])
 
 
-def test_it_passes_and_stays_unproved_without_a_card(box: Box) -> None:
+def test_it_passes_and_stays_unproved_without_a_card(box: PowerHost) -> None:
     answer = box.target.verify(*ASSUMED, tier="workstation")
     states = [each["state"] for each in answer.host(box.target.name)["checks"]]
     assert (states.count("passed"), states.count("skipped"), len(states)) == (5, 4, 9)
     assert answer.code == 4
 
 
-def test_cards_are_capped_once_and_again_at_every_boot(box: Box) -> None:
+def test_cards_are_capped_once_and_again_at_every_boot(box: PowerHost) -> None:
     box.holds("rtx-2080-twice")
     given = {"gpu_power_limit_watts": 200, "gpu_power_limits": {SECOND: 500}}
     foretold = box.play("--check", **given)
@@ -89,12 +68,12 @@ def test_cards_are_capped_once_and_again_at_every_boot(box: Box) -> None:
     )
     assert box.limits() == [200.0, 240.0]
     assert box.play(**given).came_to == (0, [])
-    assert box.boot().startswith("active")
+    assert boot(box).startswith("active")
     assert box.limits() == [200.0, 240.0]
     assert all(gpu.persistence for gpu in box.gpus())
 
 
-def test_a_card_that_somebody_moved_is_brought_back(box: Box) -> None:
+def test_a_card_that_somebody_moved_is_brought_back(box: PowerHost) -> None:
     given = {"gpu_power_limit_watts": 200}
     box.play(**given)
     box.target.sh(f"nvidia-smi -i {FIRST} -pl 110")
@@ -115,8 +94,10 @@ def test_a_card_that_somebody_moved_is_brought_back(box: Box) -> None:
         ({"gpu_power_limit_watts": -1}, "cannot be negative"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_written(box: Box, settings: dict[str, Any], said: str) -> None:
-    sums = "sha256sum /etc/provision/gpu-power.json /var/lib/nvidia-smi-standin.xml"
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    box: PowerHost, settings: dict[str, Any], said: str
+) -> None:
+    sums = f"sha256sum /etc/provision/gpu-power.json {DOCUMENT}"
     before = box.target.sh(sums)
     done = box.play(**settings)
     assert done.code != 0
@@ -125,17 +106,17 @@ def test_what_cannot_be_is_refused_before_anything_is_written(box: Box, settings
     assert box.target.sh(sums) == before
 
 
-def test_at_boot_a_card_that_is_gone_fails_the_unit_by_name_and_the_other_is_capped(box: Box) -> None:
+def test_at_boot_a_card_that_is_gone_fails_the_unit_by_name_and_the_other_is_capped(box: PowerHost) -> None:
     box.play(gpu_power_limits={FIRST: 150, SECOND: 160})
     head, first, _ = recorded("rtx-2080-twice").split("\t<gpu id=")
-    box.target.put("/var/lib/nvidia-smi-standin.xml", f"{head}\t<gpu id={first}</nvidia_smi_log>\n")
-    told = box.boot()
+    box.target.put(DOCUMENT, f"{head}\t<gpu id={first}</nvidia_smi_log>\n")
+    told = boot(box)
     assert told.startswith("failed")
     assert f"gpu_power_limits names {SECOND}, and no such card answers; those there: {FIRST}" in told
     assert box.limits() == [150.0]
 
 
-def test_a_card_is_divided_and_divided_again_after_a_boot(box: Box) -> None:
+def test_a_card_is_divided_and_divided_again_after_a_boot(box: PowerHost) -> None:
     box.holds("a100-mig-535")
     given = {"gpu_power_mig": {A100: ["3g.40gb", "3g.40gb"]}}
     done = box.play(**given)
@@ -143,11 +124,11 @@ def test_a_card_is_divided_and_divided_again_after_a_boot(box: Box) -> None:
     made = f"nvidia-smi mig -i {A100} -lgi | grep -o '[0-9]g.[0-9]*gb'"
     assert box.target.sh(made).split() == ["3g.40gb", "3g.40gb"]
     assert box.play(**given).came_to == (0, [])
-    assert box.boot().startswith("active")
+    assert boot(box).startswith("active")
     assert box.target.sh(made).split() == ["3g.40gb", "3g.40gb"]
 
 
-def test_a_unit_that_fails_fails_the_run_in_its_own_words(box: Box) -> None:
+def test_a_unit_that_fails_fails_the_run_in_its_own_words(box: PowerHost) -> None:
     done = box.play(gpu_power_mig={A100: ["4g.40gb", "4g.40gb"]})
     assert done.code != 0
     assert "using profile 4g.40gb: Insufficient Resources" in " ".join(done.output.split())

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.integration.conftest import Answer, Target, broken, changed_tasks, controls_of, fails_of
+from tests.integration.power_host import DOCUMENT, UNIT, PowerHost
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -39,6 +40,8 @@ device=$(readlink -f /sys/bus/pci/devices/0000:01:00.0)
 for name in vendor class; do mount --bind /run/standin/$name "$device/$name"; done
 printf '\035\000' | dd of="${device%/*}/config" bs=1 seek=$((0x14e)) conv=notrunc status=none
 """
+# A card forgets its limits when it loses power.
+FORGET = f"#!/bin/sh\nnvidia-smi --boot && cp {DOCUMENT} /run/forgotten.xml && touch /dev/nvidiactl\n"
 ADMIN = "/etc/default/grub.d/50-admin.cfg"
 SEEN = r"""
 cat /proc/sys/vm/swappiness /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
@@ -96,8 +99,15 @@ def test_check_mode_shows_the_command_line_and_what_then_changes(machine: Machin
 
 @pytest.mark.timeout(1800)
 def test_a_reboot_brings_everything_back_and_a_second_run_changes_nothing(machine: Machine) -> None:
+    """The power caps of gpu_power ride along: this boot is a real one."""
+    power = PowerHost(machine.target)
+    power.holds("rtx-2080-twice")
+    assert power.play(gpu_power_limit_watts=200).code == 0
+    machine.target.at_boot("standin-power", FORGET, before=UNIT)
     assert machine.target.reboot() == "running"
     assert machine.seen() == TUNED
+    assert power.limits() == [200.0, 200.0]
+    assert "215.00 W" in machine.target.sh("grep current_power_limit /run/forgotten.xml")
     assert "nowatchdog iommu=pt" in machine.target.sh("cat /proc/cmdline")
     again = machine.apply()
     assert again.code == 0, again.out[-6000:]
