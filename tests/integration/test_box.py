@@ -78,6 +78,13 @@ def test_a_second_apply_changes_and_restarts_nothing(box: Target, applied: Answe
     assert before == after
 
 
+def test_security_updates_that_somebody_turned_off_come_back(box: Target, applied: Answer) -> None:
+    box.sh("systemctl disable --quiet --now apt-daily.timer apt-daily-upgrade.timer")
+    answer = box.apply("--only", "base")
+    assert answer.code == 0, answer.out[-4000:] + answer.err[-4000:]
+    assert changed_tasks(answer, "box") == {("base", "Have the security updates fetched and installed every day")}
+
+
 def test_verify_alone_agrees(box: Target, applied: Answer, tmp_path: Path) -> None:
     answer = box.verify("--junit", str(tmp_path / "verify.xml"))
     assert answer.code == 0, answer.out[-4000:] + answer.err[-4000:]
