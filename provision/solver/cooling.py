@@ -101,7 +101,8 @@ def dropped(box: Box) -> str:
     """Why this box does not get the role; empty where it does."""
     if box.outside:
         return f"the fans are those of {box.outside}"
-    if not box.hardware.cooling.bmc and not _curves(box):
+    undone = {CURVES, SPARED} & set(box.pins)  # what an earlier run drives has to be given back
+    if not box.hardware.cooling.bmc and not _curves(box) and not undone:
         if "cooling" in box.hardware.unknown:
             return "nobody has looked for its fans"
         return "no chip, card, cooler or BMC here lets anybody drive or watch a fan: the firmware does"

@@ -167,6 +167,13 @@ def test_what_has_no_fans_of_its_own_does_not_get_the_role(kind: str) -> None:
     assert any("cooling: the fans are those of" in why for why in reason.rejected)
 
 
+@pytest.mark.parametrize("said", ["cooling_curves=[]", 'cooling_spared=["*"]'])
+def test_who_wants_nothing_driven_any_more_gets_the_role_that_gives_it_back(said: str) -> None:
+    plan = planned(box([], CORETEMP, BOARD), [said])
+    assert "cooling" in plan.roles
+    assert plan.settings["cooling_curves"] == []
+
+
 def mine(**changes: Any) -> str:
     curve = {
         "name": "mine", "sources": [CPU], "outputs": [PWM1], "points": [[40, 30], [80, 100]], "hysteresis_c": 3,
