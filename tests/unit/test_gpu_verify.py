@@ -86,6 +86,7 @@ class Bench:
         quiet = ["-W", "ignore::pytest.PytestUnknownMarkWarning", *(word for name in without for word in ("-p", name))]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # testinfra's own plugin brings a host too
+            patch.delenv("PYTEST_ADDOPTS", raising=False)  # they are for the run around this one
             pytest.main(
                 [*alone, *quiet, f"{roles_dir() / role / 'verify' / f'test_{role}.py'}::{test}"], plugins=[self]
             )
