@@ -45,10 +45,9 @@ import shutil
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.provision_disks import stable_names
 from ansible.module_utils.provision_io import sha256_of
 
-BY_ID = "/dev/disk/by-id"
-NUMBERS = ("wwn-", "nvme-eui.", "nvme-nvme.")  # names that stand on no disk's label
 PARTIAL = ".provision.partial"
 # Sockets of the containerd that Docker uses, its own package's and the one that dockerd starts itself.
 DOCKERS = (b"/run/containerd/containerd.sock", b"/run/docker/containerd/containerd.sock")
@@ -91,26 +90,6 @@ def existing(path):
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
-
-
-def disks_below(path):
-    """The whole disks of the kernel that a block device of /sys lies on, by name."""
-    path = os.path.realpath(path)
-    slaves = os.path.join(path, "slaves")
-    if os.path.isdir(slaves) and os.listdir(slaves):
-        return sorted({disk for name in os.listdir(slaves) for disk in disks_below(os.path.join(slaves, name))})
-    part = os.path.exists(os.path.join(path, "partition"))
-    return [os.path.basename(os.path.dirname(path) if part else path)]
-
-
-def stable_names(number, sys="/sys/dev/block"):
-    """The disks below a file system, by the names that outlive a boot; empty for what lies on none."""
-    block = "%s/%d:%d" % (sys, os.major(number), os.minor(number))
-    if not os.path.exists(block) or not os.path.isdir(BY_ID):
-        return []
-    links = sorted(os.listdir(BY_ID), key=lambda name: (name.startswith(NUMBERS), name))
-    names = {os.path.basename(os.path.realpath(os.path.join(BY_ID, name))): name for name in reversed(links)}
-    return [names.get(disk, disk) for disk in disks_below(block)]
 
 
 def judge(moves, check=False):

@@ -93,33 +93,6 @@ def test_what_does_not_fit_is_refused_before_anything_is_copied(old: Path, monke
     module.judge([(str(old), str(old.parent / "not-mounted-yet" / "new"))], check=True)
 
 
-def test_a_disk_is_named_as_the_next_boot_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mirror of a partition and a whole disk, as /sys shows it."""
-    devices = {"9:1": "md1", "8:17": "sdb/sdb1", "259:0": "nvme0n1"}
-    (tmp_path / "block").mkdir()
-    for number, place in devices.items():
-        (tmp_path / "devices" / place).mkdir(parents=True)
-        (tmp_path / "block" / number).symlink_to(tmp_path / "devices" / place)
-    (tmp_path / "devices/sdb/sdb1/partition").touch()
-    (tmp_path / "devices/md1/slaves").mkdir()
-    for place in ("sdb/sdb1", "nvme0n1"):
-        (tmp_path / "devices/md1/slaves" / Path(place).name).symlink_to(tmp_path / "devices" / place)
-    (tmp_path / "by-id").mkdir()
-    links = {"wwn-0x5": "sdb", "ata-Hdd_H1": "sdb", "ata-Hdd_H1-part1": "sdb1", "nvme-eui.1": "nvme0n1"}
-    for name, disk in links.items():
-        (tmp_path / "by-id" / name).symlink_to(tmp_path / "dev" / disk)
-    monkeypatch.setattr(module, "BY_ID", str(tmp_path / "by-id"))
-
-    def names(number: str) -> list[str]:
-        major, minor = map(int, number.split(":"))
-        found: list[str] = module.stable_names(os.makedev(major, minor), str(tmp_path / "block"))
-        return found
-
-    assert {number: names(number) for number in (*devices, "0:42")} == {
-        "9:1": ["nvme-eui.1", "ata-Hdd_H1"], "8:17": ["ata-Hdd_H1"], "259:0": ["nvme-eui.1"], "0:42": [],
-    }  # fmt: skip
-
-
 def test_running_containers_keep_their_files(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "containers", lambda: 2)
     ansible = Ansible(stop=("docker.service",))

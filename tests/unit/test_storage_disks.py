@@ -196,3 +196,17 @@ def test_a_limit_counts_only_where_the_directory_belongs_to_its_project() -> Non
 def test_the_modules_are_written_for_the_oldest_python_of_a_target() -> None:
     for file in (*(ROLE / "library").glob("*.py"), *(ROLE / "module_utils").glob("*.py")):
         ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+def test_a_tier_is_known_by_the_nodes_of_its_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("sda/sda1/partition", "sdb", "md127/slaves"):
+        (tmp_path / "devices" / place).mkdir(parents=True)
+    (tmp_path / "block").mkdir()
+    for place in ("sda/sda1", "sdb", "md127"):
+        (tmp_path / "block" / Path(place).name).symlink_to(tmp_path / "devices" / place)
+    for place in ("sda/sda1", "sdb"):
+        (tmp_path / "devices/md127/slaves" / Path(place).name).symlink_to(tmp_path / "devices" / place)
+    monkeypatch.setattr(judge, "SYS", f"{tmp_path}/block/")
+    (tmp_path / "archive").symlink_to("/dev/md127")
+    assert judge.nodes_below(str(tmp_path / "archive")) == ["/dev/sda", "/dev/sdb"]
+    assert judge.nodes_below("/dev/sda1") == ["/dev/sda"]

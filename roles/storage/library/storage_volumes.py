@@ -74,8 +74,8 @@ from ansible.module_utils.storage_disks import (
     claim,
     degraded,
     device_of,
-    disks_below,
     look,
+    nodes_below,
     objection,
     remains,
 )
@@ -121,7 +121,7 @@ def there(host, volume):
     if device is None:
         return None
     planned = {os.path.realpath(BY_ID + name): name for name in volume["disks"]}
-    found = disks_below(device)
+    found = nodes_below(device)
     if sorted(planned) != found:
         names = ", ".join(planned.values())
         told = "the %s tier is on %s and not on %s" % (volume["name"], " and ".join(found), names)

@@ -10,6 +10,8 @@ import os
 import re
 from collections import namedtuple
 
+from ansible.module_utils.provision_disks import disks_below
+
 BY_ID, BY_UUID, SYS = "/dev/disk/by-id/", "/dev/disk/by-uuid/", "/sys/class/block/"
 SAMPLES, SAMPLE = 64, 1 << 16
 COLUMNS = "NAME,TYPE,FSTYPE,PTTYPE,LABEL,UUID,MOUNTPOINT,SERIAL,SIZE"
@@ -139,15 +141,9 @@ def device_of(uuid):
     return os.path.realpath(path) if os.path.exists(path) else None
 
 
-def disks_below(device):
+def nodes_below(device):
     """The whole disks that a device lies on, as nodes."""
-    name = os.path.basename(os.path.realpath(device))
-    slaves = os.listdir(SYS + name + "/slaves") if os.path.isdir(SYS + name + "/slaves") else []
-    if slaves:
-        return sorted({node for slave in slaves for node in disks_below(slave)})
-    if os.path.exists(SYS + name + "/partition"):
-        name = os.path.basename(os.path.dirname(os.path.realpath(SYS + name)))
-    return ["/dev/" + name]
+    return ["/dev/" + name for name in disks_below(SYS + os.path.basename(os.path.realpath(device)))]
 
 
 def degraded(device):
