@@ -56,7 +56,7 @@ def _unseen(box: Box) -> bool:
 
 def decisions(box: Box) -> Mapping[str, Decision]:
     nic, profile = _nic(box), _profile(box)
-    kind = box.setting(PROFILE) or profile.value
+    kind = _kind(box)
     wired = kind in (TEN, ONE)
     queues = str(min(box.hardware.cpu.cores, _QUEUES))
     spread = "each interrupt keeps one processor near the card"
@@ -128,6 +128,11 @@ def _profile(box: Box) -> Decision:
     return Decision(kind, because, _HARDWARE, tuple(f"{name}: {why}" for name, why in why_not.items() if name != kind))
 
 
+def _kind(box: Box) -> str:
+    """The profile that applies: somebody's own, or the link's."""
+    return str(box.setting(PROFILE) or _profile(box).value)
+
+
 # -- refusing --------------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +173,7 @@ def _wrong_mtu(box: Box) -> Iterator[Contradiction]:
 
 def _warnings(box: Box) -> Iterator[str]:
     nic = _nic(box)
-    kind = box.setting(PROFILE) or _profile(box).value
+    kind = _kind(box)
     if nic and (nic.speed_mbps or 0) < _LEAST.get(kind, 0):
         told = f"claims {link_speed.say(nic.speed_mbps)}" if nic.speed_mbps else "does not tell its speed"
         yield f"{PROFILE} is {kind} by your word: {nic.name} {told}"
