@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -22,6 +22,9 @@ from provision import lab
 from provision.content import playbooks_dir, roles_dir
 from provision.lab import record
 from tests.conftest import lab_state, up_or_skip
+
+if TYPE_CHECKING:
+    from tests.integration.whole_box import WholeBox
 
 PROVISION = Path(sys.executable).parent / "provision"
 LIMIT_SECONDS = 3600  # a test has its own, shorter limit; an emulated machine has a longer one
@@ -220,9 +223,9 @@ def own_lab() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Target]]:
-    """Makes targets, or skips. They go with their file: a virtual machine that nobody uses slows the others down."""
+@contextmanager
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Target]]:
+    """Makes targets, or skips, and takes them away again."""
     home = tmp_path_factory.mktemp("provision-state")
     made: list[str] = []
 
@@ -232,13 +235,25 @@ def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
         made.append(name)
         return Target(host, home)
 
-    yield make
-    with own_lab():
-        for name in made:
-            lab.down(name)
+    try:
+        yield make
+    finally:
+        with own_lab():
+            for name in made:
+                lab.down(name)
 
 
 @pytest.fixture(scope="module")
-def box(new_target: Callable[..., Target]) -> Target:
-    """The bare Debian 12 box that a file takes from bare to proved, in the order of its tests."""
-    return new_target("box")
+def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Target]]:
+    """Makes targets that go with their file: a virtual machine that nobody uses slows the others down."""
+    with targets(tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def box(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeBox]:
+    """The box that several files share; it stays until the end, where a container that rests costs nothing."""
+    from tests.integration.whole_box import whole_box
+
+    with targets(tmp_path_factory) as make, whole_box(make("box"), tmp_path_factory.mktemp("tier")) as box:
+        yield box

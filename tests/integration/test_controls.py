@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
-import yaml
 
 from provision.content import roles_dir
 from provision.solver import AREAS, GPU_ROLES
-from tests.integration.conftest import Target, broken, controls_of
-from tests.standins.hub import Hub
+from tests.integration.conftest import Answer
+from tests.integration.rounds import Control, name_of, prove_broken, rounds
+from tests.integration.whole_box import ROLES, WholeBox
 
-pytestmark = pytest.mark.lab
-
-
-def controls() -> list[Any]:
-    roles = sorted(path.parents[1].name for path in roles_dir().glob("*/verify/controls.yml"))
-    return [
-        pytest.param(role, control, id=f"{role}: {control['name']}")
-        for role in roles
-        if role not in (*GPU_ROLES, *AREAS)  # AREAS: on a virtual machine, in the role's own file
-        for control in controls_of(role)
-    ]
+pytestmark = [pytest.mark.lab, pytest.mark.xdist_group("box")]
 
 
-@pytest.fixture(scope="module")
-def tier(box: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The budget tier with one declared model: the control of an altered model needs one to alter."""
-    with Hub(box.sh("ip -4 route show default").split()[2]) as hub:
-        model = hub.add("acme/tiny", {"weights.bin": bytes(range(256)) * 100, "config.json": b"{}\n"})
-        settings = {"model_cache_models": [model.manifest()], "model_cache_endpoint": hub.endpoint}
-        path = tmp_path_factory.mktemp("tier") / "declared.yml"
-        path.write_text(yaml.safe_dump({"extends": "budget", "settings": settings}), encoding="utf-8")
-        yield path
+def test_every_role_is_broken_here_or_in_a_file_of_its_own() -> None:
+    """GPU_ROLES: in test_gpu_box.py; AREAS: on a virtual machine, in the role's own file."""
+    with_controls = {path.parents[1].name for path in roles_dir().glob("*/verify/controls.yml")}
+    assert with_controls == {*ROLES, *GPU_ROLES, *AREAS}
 
 
-@pytest.fixture(scope="module")
-def proved(box: Target, tier: Path) -> Target:
-    answer = box.apply(tier=tier)
-    assert answer.code == 0, answer.out[-4000:] + answer.err[-4000:]
-    return box
+@pytest.mark.parametrize("together", rounds(ROLES), ids=name_of)
+def test_what_is_broken_is_found(box: WholeBox, together: list[Control]) -> None:
+    def verify(roles: Sequence[str]) -> Answer:
+        return box.verify(*(word for role in roles for word in ("--only", role)))
+
+    prove_broken(box.proved, together, verify)
 
 
-@pytest.mark.parametrize(("role", "control"), controls())
-def test_what_is_broken_is_found(proved: Target, tier: Path, role: str, control: dict[str, Any]) -> None:
-    answer = broken(proved, [control], lambda: proved.verify("--only", role, tier=tier))
-    assert answer.failed("box") == set(control["fails"])
-    assert answer.code == 4
-
-
-def test_what_was_mended_is_as_declared_again(proved: Target, tier: Path) -> None:
-    answer = proved.verify(tier=tier)
+def test_what_was_mended_is_as_declared_again(box: WholeBox) -> None:
+    assert box.proved
+    answer = box.verify()
     assert answer.code == 0, answer.out[-4000:]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.integration.conftest import Answer, Target, changed_tasks, provision
-from tests.integration.test_box import ROLES
+from tests.integration.whole_box import ROLES
 
 pytestmark = pytest.mark.lab
 

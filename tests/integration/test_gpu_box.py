@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
-from typing import Any
 
 import pytest
 
 from provision.solver import GPU_ROLES
-from tests.integration.conftest import Target, broken, changed_tasks, controls_of, provision
+from tests.integration.conftest import Target, changed_tasks, provision
 from tests.integration.driver_host import GpuBox
+from tests.integration.rounds import Control, name_of, prove_broken, rounds
 from tests.standins.nvidia_archives import Archives
 from tests.standins.nvidia_ubuntu import VERSIONS
 
@@ -29,12 +28,6 @@ def gpu_box(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("gpu-box")
     with Archives(folder / "archives") as archives:
         yield GpuBox.bare_to_applied(new_target("gpu", "ubuntu-22.04-standin"), archives, folder / "tier.yml")
-
-
-def rounds() -> list[dict[str, dict[str, Any]]]:
-    """The GPU roles' controls, one of each role at a time: a proof costs the same for one role as for five."""
-    each = [[(role, control) for control in controls_of(role)] for role in GPU_ROLES]
-    return [dict(pair for pair in row if pair) for row in zip_longest(*each)]
 
 
 def test_check_mode_foretold_what_then_changed(gpu_box: GpuBox) -> None:
@@ -88,13 +81,9 @@ def test_the_plan_says_what_and_why(gpu_box: GpuBox) -> None:
     assert plan["cuda"] == ["13.0"]
 
 
-@pytest.mark.parametrize("together", rounds(), ids=lambda row: "; ".join(control["name"] for control in row.values()))
-def test_what_is_broken_on_a_gpu_box_is_found(gpu_box: GpuBox, together: dict[str, dict[str, Any]]) -> None:
-    answer = broken(gpu_box.host.target, [*together.values()], lambda: gpu_box.verify(*together))
-    checks = answer.host(gpu_box.name)["checks"]
-    failed = {(check["role"], check["check"]) for check in checks if check["state"] not in ("passed", "skipped")}
-    expected = {(role, name) for role, control in together.items() for name in control["fails"]}
-    assert failed == expected - gpu_box.unproved
+@pytest.mark.parametrize("together", rounds(GPU_ROLES), ids=name_of)
+def test_what_is_broken_on_a_gpu_box_is_found(gpu_box: GpuBox, together: list[Control]) -> None:
+    prove_broken(gpu_box.host.target, together, lambda roles: gpu_box.verify(*roles), gpu_box.unproved)
 
 
 def test_what_was_mended_on_a_gpu_box_is_as_declared_again(gpu_box: GpuBox) -> None:
