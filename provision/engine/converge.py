@@ -65,7 +65,7 @@ def converge(
         ProvisionError: where the chosen transport is not installed; nothing was touched.
         KeyboardInterrupt: on Ctrl-C, when Ansible and its children have ended.
     """
-    environment = {**os.environ, **_environment(workspace), **_strategy(options.transport)}
+    environment = {**os.environ, **_environment(workspace), **strategy(options.transport)}
     workspace.hide(options.vault_password)
     able = _with_python(workspace, targets, options, emit)
     if not able:
@@ -231,7 +231,7 @@ def _environment(workspace: Workspace) -> dict[str, str]:
     }
 
 
-def _strategy(transport: str) -> dict[str, str]:
+def strategy(transport: str) -> dict[str, str]:
     if transport == "ssh":
         return {}
     if transport != "mitogen":

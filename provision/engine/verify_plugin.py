@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import subprocess
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from testinfra.backend import base
 
 from provision import codec
 from provision.engine.checks import JOB, RESULTS
+from provision.engine.shell import Shell
 from provision.model import HostPlan
 
 LONGEST_MESSAGE = 600  # characters
@@ -37,7 +39,10 @@ class Result(base.CommandResult):  # type: ignore[misc]  # testinfra is untyped
 
 
 class SharedSsh(base.BaseBackend):  # type: ignore[misc]  # testinfra is untyped
-    """testinfra over the connection that the whole run shares, with sudo the way preflight found possible."""
+    """testinfra over the connection that the whole run shares, with sudo the way preflight found possible.
+
+    Two shells stay open, the login user's and root's: a sudo and a login for each command would be most of a proof.
+    """
 
     NAME = "ssh"
 
@@ -48,30 +53,41 @@ class SharedSsh(base.BaseBackend):  # type: ignore[misc]  # testinfra is untyped
         self._password = job["password"]
         self._ssh = ["ssh", "-F", job["ssh_config"], "-T"]
         self._lost = lost
-        self._asks = False  # whether the command that is being put together will ask for the password
+        self._shells: dict[str, Shell] = {}
+        self._become = ""  # what the command that is being put together is to be run by
 
     def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
-        user = f" -u {shlex.quote(sudo_user)}" if sudo_user else ""
-        if self._mode == "root":
-            become = f"runuser{user} --" if user else ""
-        elif self._mode == "free":
-            become = f"sudo -n{user} --"
-        else:
-            become = f"sudo -k -S -p ''{user} --"
-            self._asks = True
-            command = f"exec </dev/null; {command}"  # nothing shall read on where sudo read the password
-        return f"{become} /bin/sh -c {shlex.quote(command)}".strip()
+        self._become = {"root": "", "free": "sudo -n -- ", "password": "sudo -k -S -p '' -- "}[self._mode]
+        # Root needs no password to become somebody else.
+        return f"runuser -u {shlex.quote(sudo_user)} -- /bin/sh -c {shlex.quote(command)}" if sudo_user else command
 
     def run(self, command: str, *args: str, **_: Any) -> base.CommandResult:
-        self._asks = False
+        self._become = ""
         line = self.get_command(command, *args)
-        given = f"{self._password}\n".encode() if self._asks else b""
-        argv = [*self._ssh, "--", self._name, line]
-        done = subprocess.run(argv, input=given, capture_output=True, timeout=COMMAND_PATIENCE, check=False)
-        if done.returncode == 255 and not self._connected():
-            self._lost(done.stderr.decode(errors="replace"))
+        shell = self._shells.get(self._become) or self._open(self._become)
+        try:
+            said = shell.run(line, COMMAND_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._close(self._become)
+            raise
+        if said.ended:
+            self._close(self._become)
+            if said.code == 255 and not self._connected():
+                self._lost(said.err.decode(errors="replace"))
         shown = self.encode(self.quote(command, *args))
-        return Result(self, done.returncode, shown, done.stdout, done.stderr)
+        return Result(self, said.code, shown, said.out, said.err)
+
+    def close(self) -> None:
+        for become in tuple(self._shells):
+            self._close(become)
+
+    def _open(self, become: str) -> Shell:
+        password = self._password if "-S" in become else None
+        self._shells[become] = Shell([*self._ssh, "--", self._name, f"{become}/bin/sh"], password)
+        return self._shells[become]
+
+    def _close(self, become: str) -> None:
+        self._shells.pop(become).close()
 
     def _connected(self) -> bool:
         """255 is ssh's own code, but a command may end with it as well."""
@@ -163,10 +179,11 @@ def plan(request: pytest.FixtureRequest) -> HostPlan:
 
 
 @pytest.fixture(scope="session")
-def host(request: pytest.FixtureRequest) -> testinfra.host.Host:
+def host(request: pytest.FixtureRequest) -> Iterator[testinfra.host.Host]:
     """The host, as testinfra asks it. `with host.sudo():` works whatever sudo wants."""
     stash = request.config.stash
-    return testinfra.host.Host(SharedSsh(stash[_job], stash[_reporter].lost))
+    with contextlib.closing(SharedSsh(stash[_job], stash[_reporter].lost)) as backend:
+        yield testinfra.host.Host(backend)
 
 
 def _place(nodeid: str) -> tuple[str, str, str]:

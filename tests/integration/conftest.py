@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from provision import lab
 from provision.content import playbooks_dir, roles_dir
+from provision.engine.converge import strategy
 from provision.lab import record
 from tests.conftest import lab_state, up_or_skip
 
 if TYPE_CHECKING:
     from tests.integration.whole_box import WholeBox
+    from tests.integration.whole_machine import WholeMachine
 
 PROVISION = Path(sys.executable).parent / "provision"
 LIMIT_SECONDS = 3600  # a test has its own, shorter limit; an emulated machine has a longer one
 BOOT_SECONDS = 600  # 40 on an idle machine
 RESTS = ("running", "degraded")
 LAB_STATE = lab_state()
+SOCKETS = Path(tempfile.mkdtemp(prefix="provision-"))
+atexit.register(shutil.rmtree, SOCKETS, ignore_errors=True)
 # Runs before anybody can log in and ask for what it sets up.
 AT_BOOT = """\
 [Unit]
@@ -108,6 +114,7 @@ class Target:
 
     host: lab.LabHost
     home: Path
+    transport: str = "ssh"
 
     @property
     def name(self) -> str:
@@ -124,8 +131,20 @@ class Target:
     def ssh(self) -> list[str]:
         identity = ["-i", self.host.identity_file, "-o", "IdentitiesOnly=yes"]
         known = ["-o", f"UserKnownHostsFile={self.host.known_hosts}", "-o", "StrictHostKeyChecking=yes"]
+        # An emulated machine takes a second for each new connection.
+        shared = ["-o", "ControlMaster=auto", "-o", f"ControlPath={self.socket}", "-o", "ControlPersist=120"]
+        alive = ["-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=6"]
         where = ["-p", str(self.host.port), f"{self.host.user}@{self.host.address}"]
-        return ["ssh", "-F", "none", *identity, *known, *where]
+        return ["ssh", "-F", "none", *identity, *known, *shared, *alive, *where]
+
+    @property
+    def socket(self) -> Path:
+        """The socket of the shared connection: its path is short, as the system wants it."""
+        return SOCKETS / f"{self.name}-{os.getpid()}"
+
+    def hang_up(self) -> None:
+        """End the shared connection, whose other end goes away."""
+        subprocess.run([*self.ssh(), "-O", "exit"], capture_output=True, timeout=30, check=False)
 
     def boot(self, *, check: bool = True) -> str:
         """What tells one boot from the next; empty where it does not answer and need not."""
@@ -135,6 +154,7 @@ class Target:
         """Restart it for real; returns when it answers and rests, with what systemd says of it: running, degraded."""
         before = self.boot()
         self.sh("systemctl --no-block reboot", check=False)
+        self.hang_up()
         deadline = time.monotonic() + BOOT_SECONDS
         # The port is QEMU's: it accepts a connection while nobody behind it answers.
         while not record.greets(self.host.address, self.host.port) or self.boot(check=False) in ("", before):
@@ -161,7 +181,8 @@ class Target:
 
     def apply(self, *words: str, tier: str | Path = "budget") -> Answer:
         given = ["--tier", str(tier), *self.options(), "--output", "json"]
-        return provision("apply", "--accept-hardware", "--yes", *given, *words, home=self.home)
+        by = ["--transport", self.transport]
+        return provision("apply", "--accept-hardware", "--yes", *given, *by, *words, home=self.home)
 
     def verify(self, *words: str, tier: str | Path = "budget") -> Answer:
         return provision("verify", "--tier", str(tier), *self.options(), "--output", "json", *words, home=self.home)
@@ -170,9 +191,14 @@ class Target:
         self, roles: Sequence[str], settings: Mapping[str, Any], *words: str
     ) -> tuple[list[str], dict[str, str]]:
         """The command of plain ansible-playbook that runs these roles with these settings, and its environment."""
+        return self._playbook([{"include_role": {"name": role}} for role in roles], settings, *words)
+
+    def _playbook(
+        self, tasks: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], *words: str
+    ) -> tuple[list[str], dict[str, str]]:
         play = {
             "hosts": "all", "become": True, "gather_facts": True, "gather_subset": ["min"], "force_handlers": True,
-            "tasks": [{"include_role": {"name": role}} for role in roles],
+            "tasks": list(tasks),
         }  # fmt: skip
         path = self.home / f"{self.name}.yml"
         path.write_text(json.dumps([play]))
@@ -180,39 +206,38 @@ class Target:
         environment = {
             **os.environ, "ANSIBLE_LIBRARY": str(content / "library"), "ANSIBLE_ROLES_PATH": str(roles_dir()),
             "ANSIBLE_MODULE_UTILS": str(content / "module_utils"), "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1",
+            **strategy(self.transport),
         }  # fmt: skip
         program = str(PROVISION.with_name("ansible-playbook"))
         return [program, str(path), *self.options(), "-e", json.dumps(settings), *words], environment
 
+    def refused(self, role: str, cases: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+        """Run a role with each of these settings, all of which it has to refuse, in one run of ansible-playbook."""
+        mark = "nothing was refused in case"
+        tasks = []
+        for number, settings in enumerate(cases):
+            tried = [{"include_role": {"name": role}, "vars": dict(settings)}, {"debug": {"msg": f"{mark} {number}"}}]
+            tasks.append({"block": tried, "rescue": [{"debug": {"msg": f"case {number}"}}]})
+        done = self._played(*self._playbook(tasks, {}))
+        assert done.code == 0, done.output[-6000:]
+        parts = re.split(r'"msg": "case \d+"', done.output)
+        assert mark not in done.output, done.output[-6000:]
+        assert len(parts) == len(cases) + 1, done.output[-6000:]
+        return [Outcome(1, _changed(part), part) for part in parts[:-1]]
+
     def play(self, roles: Sequence[str], settings: Mapping[str, Any], *words: str) -> Outcome:
         """Run these roles with these settings, with no plan and no proof."""
-        argv, environment = self.playing(roles, settings, *words)
+        return self._played(*self.playing(roles, settings, *words))
+
+    def _played(self, argv: Sequence[str], environment: Mapping[str, str]) -> Outcome:
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=600, check=False)
-        tasks = re.split(r"^(?:TASK|RUNNING HANDLER) \[(?:\w+ : )?(.*?)\] \**$", done.stdout, flags=re.MULTILINE)
-        changed = [name for name, told in zip(tasks[1::2], tasks[2::2], strict=True) if "\nchanged: " in told]
-        return Outcome(done.returncode, changed, done.stdout + done.stderr)
+        return Outcome(done.returncode, _changed(done.stdout), done.stdout + done.stderr)
 
 
-def controls_of(role: str) -> list[dict[str, Any]]:
-    """A role's negative controls: what each breaks, which checks fail then, and how it is mended."""
-    found: list[dict[str, Any]] = yaml.safe_load((roles_dir() / role / "verify" / "controls.yml").read_text("utf-8"))
-    return found
-
-
-def fails_of(controls: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The checks that fail while all of these are broken."""
-    return {name for control in controls for name in control["fails"]}
-
-
-def broken(target: Target, controls: Sequence[Mapping[str, Any]], verify: Callable[[], Answer]) -> Answer:
-    """What a proof says while all of these are broken; they are mended again."""
-    for control in controls:
-        target.sh(control["break"])
-    try:
-        return verify()
-    finally:
-        for control in reversed(controls):
-            target.sh(control["mend"])
+def _changed(output: str) -> list[str]:
+    """The tasks that changed something, from what ansible-playbook printed."""
+    tasks = re.split(r"^(?:TASK|RUNNING HANDLER) \[(?:\w+ : )?(.*?)\] \**$", output, flags=re.MULTILINE)
+    return [name for name, told in zip(tasks[1::2], tasks[2::2], strict=True) if "\nchanged: " in told]
 
 
 @contextmanager
@@ -227,20 +252,21 @@ def own_lab() -> Iterator[None]:
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Target]]:
     """Makes targets, or skips, and takes them away again."""
     home = tmp_path_factory.mktemp("provision-state")
-    made: list[str] = []
+    made: list[Target] = []
 
-    def make(name: str, image: str = "debian-12") -> Target:
+    def make(name: str, image: str = "debian-12", transport: str = "") -> Target:
         with own_lab():
             host = up_or_skip(name, image)
-        made.append(name)
-        return Target(host, home)
+        made.append(Target(host, home, transport or ("mitogen" if lab.is_virtual(image) else "ssh")))
+        return made[-1]
 
     try:
         yield make
     finally:
         with own_lab():
-            for name in made:
-                lab.down(name)
+            for target in made:
+                target.hang_up()
+                lab.down(target.name)
 
 
 @pytest.fixture(scope="module")
@@ -257,3 +283,12 @@ def box(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wh
 
     with targets(tmp_path_factory) as make, whole_box(make("box"), tmp_path_factory.mktemp("tier")) as box:
         yield box
+
+
+@pytest.fixture(scope="session")
+def machine(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeMachine]:
+    """The virtual machine that several files share."""
+    from tests.integration.whole_machine import WholeMachine
+
+    with targets(tmp_path_factory) as make:
+        yield WholeMachine(make("machine", "vm-debian-12"), tmp_path_factory.mktemp("tier") / "declared.yml")

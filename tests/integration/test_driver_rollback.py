@@ -56,7 +56,8 @@ class Machine:
 def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("rollback")
     with Archives(folder / "archives") as archives:
-        host = DriverHost(new_target("rollback", "vm-debian-12-build"), archives)
+        # Over plain ssh, as most people: this reboots in the middle of a run.
+        host = DriverHost(new_target("rollback", "vm-debian-12-build", transport="ssh"), archives)
         host.target.at_boot("standin-card", CARD)
         host.sh("systemctl start standin-card")
         settings = {**host.settings(), "nvidia_driver_source": "cuda"}

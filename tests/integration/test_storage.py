@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from provision.lab import vm
-from tests.integration.conftest import Answer, Target, broken, changed_tasks, controls_of, fails_of, own_lab, provision
+from tests.integration.conftest import Answer, Target, changed_tasks, own_lab, provision
 from tests.integration.hotplug import SIZE, Drives, by_id, fingerprint
+from tests.integration.rounds import Control, name_of, prove_broken, rounds
 
 # An emulated machine beside others takes ten times as long as alone.
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -70,6 +71,10 @@ class Machine:
         assert answer.code == 2, answer.out[-3000:]
         return json.dumps([answer.document["refusals"], answer.host("storage")["refusals"]])
 
+    def system(self) -> str:
+        """The kernel's name of the boot disk: it probes disks side by side, and either may come first."""
+        return self.sh(f"basename $(readlink -f /dev/disk/by-id/{BOOT})").strip()
+
     def order(self) -> list[str]:
         """The kernel's names of the plugged disks."""
         return self.sh(f"readlink {' '.join(f'/dev/disk/by-id/{by_id(serial)}' for serial in SERIALS)}").split()
@@ -119,9 +124,16 @@ def volume(disk: str, size_gb: int = 1) -> dict[str, Any]:
 def test_a_plan_refuses_wrong_disks_by_name_and_touches_nothing(machine: Machine) -> None:
     before = machine.everything()
     for words, said in (
-        ([f"storage_fast=[{BOOT}]"], [f"names {BOOT}, the disk this system runs from", "sda1: ext4 on /"]),
-        ([f"storage_wipe=[{BOOT}]"], [f"names {BOOT}, the disk this system runs from"]),
-        ([f"storage_archive=[{by_id('EXT')}]"], [f"names {by_id('EXT')}, which is not empty", ": ext4"]),
+        (
+            [f"storage_fast=[{BOOT}]", f"storage_wipe=[{BOOT}]", f"storage_archive=[{by_id('EXT')}]"],
+            [
+                f"storage_fast names {BOOT}, the disk this system runs from",
+                f"{machine.system()}1: ext4 on /",
+                f"storage_wipe names {BOOT}, the disk this system runs from",
+                f"names {by_id('EXT')}, which is not empty",
+                ": ext4",
+            ],
+        ),
         (["storage_fast=[nvme0n1]"], ["names nvme0n1, and the next boot may give that name", f"use {NVME}"]),
     ):
         told = machine.refusal(*(word for each in words for word in ("--set", each)))
@@ -131,17 +143,24 @@ def test_a_plan_refuses_wrong_disks_by_name_and_touches_nothing(machine: Machine
 
 def test_the_host_refuses_at_the_last_moment_whatever_was_planned(machine: Machine) -> None:
     before = machine.everything()
-    for disk, size, wipe, said in (
-        (BOOT, 21, [BOOT], [f"{BOOT} is in use and is never written to: on it is sda", "sda1: ext4", " on /"]),
+    system = machine.system()
+    cases = (
+        (
+            BOOT,
+            21,
+            [BOOT],
+            [f"{BOOT} is in use and is never written to: on it is {system}", f"{system}1: ext4", " on /"],
+        ),
         (by_id("EXT"), 1, [], [f"{by_id('EXT')} is not empty: on it is sd", ": ext4 labelled photos"]),
         (by_id("RAW"), 1, [], [f"{by_id('RAW')} is not empty: on it is sd", ": data without a signature"]),
         (by_id("ONE"), 4000, [], [f"{by_id('ONE')} has 1 GB, and 4000 GB were planned"]),
         (by_id("GONE"), 1, [], [f"{by_id('GONE')} is not there"]),
-    ):
-        done = machine.target.play(["storage"], {"storage_layout": [volume(disk, size)], "storage_wipe": wipe})
-        told = " ".join(done.output.split())
-        assert done.code != 0
-        assert (done.changed, [part for part in said if part not in told]) == ([], []), told[-2000:]
+    )
+    given = [{"storage_layout": [volume(disk, size)], "storage_wipe": wipe} for disk, size, wipe, _ in cases]
+    done = machine.target.refused("storage", given)
+    for outcome, (*_, said) in zip(done, cases, strict=True):
+        told = " ".join(outcome.output.split())
+        assert (outcome.changed, [part for part in said if part not in told]) == ([], []), told[-2000:]
     assert machine.everything() == before
 
 
@@ -176,22 +195,12 @@ def unchanged(machine: Machine) -> None:
     assert changed_tasks(again, "storage") == set()
 
 
-def rounds() -> list[list[dict[str, Any]]]:
-    """Controls that no test of another's can confuse stand together: each proof takes a while on this machine."""
-    found: list[list[dict[str, Any]]] = []
-    for control in controls_of("storage"):
-        place = next((at for at, row in enumerate(found) if not fails_of(row) & set(control["fails"])), None)
-        if place is None:
-            found.append([control])
-        else:
-            found[place].append(control)
-    return found
+@pytest.mark.parametrize("together", rounds(["storage"]), ids=name_of)
+def test_what_is_broken_is_found(machine: Machine, together: list[Control]) -> None:
+    def verify(_: Sequence[str]) -> Answer:
+        return machine.target.verify(*WANTED, tier="workstation")
 
-
-@pytest.mark.parametrize("together", rounds(), ids=lambda row: f"{len(row)} at once, {row[0]['name']}")
-def test_what_is_broken_is_found(machine: Machine, together: list[dict[str, Any]]) -> None:
-    answer = broken(machine.target, together, lambda: machine.target.verify(*WANTED, tier="workstation"))
-    assert answer.failed("storage") == fails_of(together)
+    prove_broken(machine.target, together, verify)
 
 
 def test_after_a_real_reboot_everything_is_back_and_nothing_is_to_be_done(machine: Machine) -> None:

@@ -1,161 +1,19 @@
-"""A machine's link, and mistakes that take themselves back; on containers, ports and speed.
-
-The machine's tests stand in order: foretold and applied, broken by its controls, robbed of SSH twice, rebooted.
-"""
+"""The network role on two hosts that are containers: ports, published containers, speed, netplan."""
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Answer, Target, broken, changed_tasks, controls_of, fails_of, provision
+from tests.integration.conftest import Target, provision
+from tests.integration.whole_machine import OPEN
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.lab
 
 CHANGE = "Change link and firewall, and take it back where SSH does not return"
-OPEN = [{"port": "8000", "protocol": "tcp", "from": []}]
-DECLARED: dict[str, Any] = {
-    "network_profile": "10gbe", "network_interface": "enp0s3", "network_firewall": True, "network_firewall_open": OPEN,
-    "network_mtu": 1400, "network_mtu_peers": ["10.0.3.2"],
-}  # fmt: skip
-# An address with which the way back to the controller is lost, and an MTU that the network below does not carry.
-LOST = {**DECLARED, "network_interface": "enp0s2", "network_addresses": ["10.0.2.15/32"], "network_mtu": 0}
-SWALLOWED = {**DECLARED, "network_interface": "enp0s2", "network_mtu": 1300, "network_mtu_peers": ["10.0.2.2"]}
-SPARE = "printf '[Match]\\nName=enp0s3\\n[Network]\\nAddress=10.0.3.15/24\\n' > /etc/systemd/network/20-spare.network"
-
-# A network that carries no large packet of a card whose MTU is not its own: SSH is greeted, and then hears nothing.
-BLACK_HOLE = r"""
-cat > /root/black-hole <<'END'
-for turn in $(seq 1200); do
-    if [ "$(cat /sys/class/net/enp0s2/mtu)" = 1500 ]; then nft delete table ip drill 2> /dev/null
-    else nft 'table ip drill { chain out { type filter hook output priority 0; oifname enp0s2 ip length > 600 drop; };
-        chain in { type filter hook input priority 0; iifname enp0s2 ip length > 600 drop; }; }' 2> /dev/null; fi
-    sleep 0.5
-done
-END
-systemd-run --quiet --unit=black-hole sh /root/black-hole
-"""
-# A change that nobody proves, and then a reboot.
-UNPROVED = r"""
-import importlib.machinery, importlib.util
-path = "/usr/local/lib/provision/network-guard"
-loader = importlib.machinery.SourceFileLoader("guard", path)
-guard = importlib.util.module_from_spec(importlib.util.spec_from_loader("guard", loader))
-loader.exec_module(guard)
-file = "/etc/systemd/network/05-provision-enp0s2.network"
-text = "[Match]\nName=enp0s2\n[Network]\nAddress=10.0.2.99/32\n"
-change = {"what": "a lost address", "files": {file: text}, "modes": {file: "0644"}, "links": {"enp0s2": 1500},
-          "made": [], "renderer": "networkd"}
-guard.arm(change, 600)
-guard.write_new(change)
-"""
-
-
-class Machine:
-    """The virtual machine, and the role on it."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-
-    def words(self, settings: dict[str, Any]) -> list[str]:
-        given = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
-        return ["--only", "network", *(word for pair in given.items() for word in ("--set", "=".join(pair)))]
-
-    def apply(self, *words: str, **settings: Any) -> Answer:
-        return self.target.apply(*words, *self.words({**DECLARED, **settings}), tier="workstation")
-
-    def verify(self) -> Answer:
-        return self.target.verify(*self.words(DECLARED), tier="workstation")
-
-    def links(self) -> str:
-        return self.target.sh(
-            "ip -br -4 address; cat /sys/class/net/enp0s[23]/mtu; find /etc/systemd/network -type f | sort"
-        )
-
-
-@pytest.fixture(scope="module")
-def machine(new_target: Callable[..., Target]) -> Machine:
-    found = Machine(new_target("network", "vm-debian-12"))
-    found.target.sh(
-        f"{SPARE}; networkctl reload; apt-get -q update > /dev/null; apt-get install -qy irqbalance > /dev/null 2>&1"
-    )
-    return found
-
-
-# -- the machine -----------------------------------------------------------------------------------------------------
-
-
-def test_check_mode_foretells_and_the_link_is_tuned(machine: Machine) -> None:
-    foretold = machine.apply("--check")
-    done = machine.apply()
-    assert done.code == 0, done.out[-4000:]
-    assert changed_tasks(foretold, machine.target.name) == changed_tasks(done, machine.target.name)
-    told = machine.target.sh("ethtool -g enp0s3 | tail -n +7; tc qdisc show dev enp0s3; sysctl net.core.rmem_max")
-    assert "RX:\t\t4096" in told
-    assert "qdisc fq " in told
-    assert "net.core.rmem_max = 67108864" in told
-    assert machine.target.sh("cat /sys/class/net/enp0s3/mtu").strip() == "1400"
-
-
-def test_a_second_apply_changes_nothing(machine: Machine) -> None:
-    again = machine.apply("--no-verify")
-    assert (again.code, changed_tasks(again, machine.target.name)) == (0, set())
-
-
-@pytest.mark.parametrize("half", [0, 1])
-def test_what_is_broken_is_found(machine: Machine, half: int) -> None:
-    """Every other control at a time, since no two break the same test: a proof costs the same for one as for six."""
-    together = controls_of("network")[half::2]
-    assert broken(machine.target, together, machine.verify).failed("network") == fails_of(together)
-
-
-def test_what_was_mended_is_as_declared_again(machine: Machine) -> None:
-    assert machine.verify().failed("network") == set()
-
-
-@pytest.mark.parametrize(
-    ("settings", "prepared", "what"),
-    [(LOST, "true", "the addresses 10.0.2.15/32 on enp0s2"), (SWALLOWED, BLACK_HOLE, "MTU 1300 on enp0s2")],
-    ids=["a bad address", "a bad MTU"],
-)
-def test_a_change_that_loses_ssh_takes_itself_back(
-    machine: Machine, settings: dict[str, Any], prepared: str, what: str
-) -> None:
-    before = machine.links()
-    machine.target.sh(prepared)
-    done = machine.apply("--no-verify", **settings, network_revert_seconds=40)
-    assert done.code == 1
-    failure = done.host(machine.target.name)["failure"]
-    assert f"{what} was tried and taken back: SSH did not come back within 40 s" in " ".join(failure["fact"].split())
-    assert machine.links() == before
-
-
-def test_a_peer_that_does_not_answer_takes_it_back(machine: Machine) -> None:
-    before = machine.links()
-    done = machine.apply("--no-verify", network_mtu=1450, network_mtu_peers=["10.0.3.99"])
-    assert done.code == 1
-    assert "10.0.3.99 does not answer a packet of 1450 bytes" in done.out
-    assert machine.links() == before
-
-
-def test_after_a_reboot_all_is_back_and_what_nobody_proved_is_not(machine: Machine) -> None:
-    before = machine.links()
-    machine.target.sh("systemctl stop black-hole; python3 - <<'END'\n" + UNPROVED + "\nEND\n")
-    machine.target.reboot()
-    assert "rebooted before SSH was proved" in machine.target.sh("cat /var/lib/provision/network/guard/outcome.json")
-    assert machine.links() == before
-    assert machine.verify().failed("network") == set()
-    again = machine.apply("--no-verify")
-    assert (again.code, changed_tasks(again, machine.target.name)) == (0, set())
-
-
-# -- containers ------------------------------------------------------------------------------------------------------
-
 FIREWALL = {"network_profile": "keep", "network_firewall": True, "network_firewall_open": OPEN}
 PUBLISHED = r"""
 DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends docker.io apparmor > /dev/null 2>&1
