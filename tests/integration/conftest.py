@@ -20,6 +20,7 @@ import yaml
 
 from provision import lab
 from provision.content import playbooks_dir, roles_dir
+from provision.engine import converge
 from provision.lab import record
 from tests.conftest import lab_state, up_or_skip
 
@@ -248,6 +249,15 @@ def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Makes targets that go with their file: a virtual machine that nobody uses slows the others down."""
     with targets(tmp_path_factory) as make:
         yield make
+
+
+@pytest.fixture(scope="module")
+def over_mitogen() -> Iterator[None]:
+    """The plays of a file keep one Python alive on the target. Plain ssh is what test_box, molecule and others use."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in converge._strategy("mitogen").items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="session")
