@@ -1,6 +1,7 @@
 """Docker CE from a signed repository, on stand-ins: Debian dressed as Ubuntu 22.04, Docker's names, a throwaway key.
 
-The role is run by plain ansible-playbook. The tests stand in order: a bare target refuses, then installs, then changes.
+The role is run by plain ansible-playbook. A bare target refuses, then installs, then changes; whatever asks for the
+installed role, or for the container on it, makes the target pass the stations before.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from tests.integration.conftest import Outcome, Target
 from tests.standins import docker_ce
 from tests.standins.apt_repository import Repository, Server, SigningKey
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("over_mitogen")]
 
 RELEASE, NEXT = "20.10.24", "20.10.25"
-FILES = "/etc/apt/sources.list.d/docker.sources /etc/apt/keyrings/docker.asc /etc/docker/daemon.json"
+DOCKERS_OWN = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+SOURCE = "/etc/apt/sources.list.d/docker.sources"
+FILES = f"{SOURCE} /etc/apt/keyrings/docker.asc /etc/docker/daemon.json"
 # A container that lives on: a shell that waits for a line that never comes.
 CONTAINER = """
 tar --create --dereference --file - /bin/sh $(ldd /bin/sh | grep -o '/[^ ]*') 2>/dev/null | docker import - waiting
@@ -75,37 +78,103 @@ def ground(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathF
         yield Ground(target, folder, repository, server.url_for(target.host.address))
 
 
-def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(ground: Ground) -> None:
-    docker = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
-    outcome = ground.apply(docker_repository_key_fingerprint=docker)
-    assert outcome.code == 2
-    assert f"has fingerprint {ground.repository.key.fingerprint}, expected {docker}" in outcome.output
-    assert ground.sh(f"ls {FILES} 2>/dev/null || :") == ""
-    assert ground.engine() == ""
+@dataclass(frozen=True)
+class Tried:
+    """A run on the bare target that installs nothing, and what of Docker was there afterwards."""
+
+    outcome: Outcome
+    left: list[str]
+    engine: str
 
 
-def test_a_bad_signature_is_refused_and_the_source_withdrawn(ground: Ground) -> None:
+def on_bare(ground: Ground, *words: str, **settings: Any) -> Tried:
+    outcome = ground.apply(*words, **settings)
+    return Tried(outcome, ground.sh(f"ls {FILES} 2>/dev/null || :").split(), ground.engine())
+
+
+@pytest.fixture(scope="module")
+def another_fingerprint(ground: Ground) -> Tried:
+    return on_bare(ground, docker_repository_key_fingerprint=DOCKERS_OWN)
+
+
+@pytest.fixture(scope="module")
+def bad_signature(ground: Ground, another_fingerprint: Tried) -> Tried:
     ground.repository.publish(signer=SigningKey("stranger"))
-    outcome = ground.apply()
+    refused = on_bare(ground)
     ground.repository.publish()
+    return refused
+
+
+@pytest.fixture(scope="module")
+def foretold(ground: Ground, bad_signature: Tried) -> Tried:
+    """Check mode on the bare target."""
+    return on_bare(ground, "--check")
+
+
+@pytest.fixture(scope="module")
+def applied(ground: Ground, foretold: Tried) -> Outcome:
+    return ground.apply()
+
+
+@pytest.fixture(scope="module")
+def docker(ground: Ground, applied: Outcome) -> Ground:
+    """The target with the role applied."""
+    assert applied.code == 0, applied.output
+    return ground
+
+
+@pytest.fixture(scope="module")
+def waiting(docker: Ground) -> Ground:
+    """The target with a container that lives on."""
+    docker.sh(CONTAINER)
+    return docker
+
+
+@dataclass(frozen=True)
+class Restart:
+    """A run that restarted the daemon for an option, and what the daemon and the container were before and after."""
+
+    outcome: Outcome
+    daemons: tuple[str, str]
+    containers: tuple[str, str]
+
+
+@pytest.fixture(scope="module")
+def restarted(waiting: Ground) -> Restart:
+    process = "docker inspect --format '{{.State.Pid}}' waiting"
+    daemon, container = waiting.daemon(), waiting.sh(process)
+    outcome = waiting.apply(docker_daemon_options={"max-concurrent-downloads": 2})
+    return Restart(outcome, (daemon, waiting.daemon()), (container, waiting.sh(process)))
+
+
+def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(
+    ground: Ground, another_fingerprint: Tried
+) -> None:
+    outcome = another_fingerprint.outcome
+    assert outcome.code == 2
+    assert f"has fingerprint {ground.repository.key.fingerprint}, expected {DOCKERS_OWN}" in outcome.output
+    assert another_fingerprint.left == []
+    assert another_fingerprint.engine == ""
+
+
+def test_a_bad_signature_is_refused_and_the_source_withdrawn(ground: Ground, bad_signature: Tried) -> None:
+    outcome = bad_signature.outcome
     assert outcome.code == 2
     assert f"Docker was not installed from {ground.url}/ubuntu: " in outcome.output
     assert "is not signed" in outcome.output
-    assert ground.sh("ls /etc/apt/sources.list.d/docker.sources 2>/dev/null || :") == ""
-    assert ground.engine() == ""
+    assert SOURCE not in bad_signature.left
+    assert bad_signature.engine == ""
 
 
-def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: Ground) -> None:
-    foretold = ground.apply("--check")
-    assert foretold.code == 0, foretold.output
-    assert ground.sh("ls /etc/apt/sources.list.d/docker.sources 2>/dev/null || :") == ""
-    applied = ground.apply()
-    assert applied.code == 0, applied.output
-    assert applied.changed == foretold.changed != []
-    assert ground.engine() == f"docker-ce 5:{RELEASE}-1~standin\n"
-    assert "docker compose version" in ground.sh("docker compose version")
+def test_check_mode_foretells_what_a_bare_host_then_becomes(docker: Ground, foretold: Tried, applied: Outcome) -> None:
+    assert foretold.outcome.code == 0, foretold.outcome.output
+    assert SOURCE not in foretold.left
+    assert applied.changed == foretold.outcome.changed != []
+    assert docker.engine() == f"docker-ce 5:{RELEASE}-1~standin\n"
+    assert "docker compose version" in docker.sh("docker compose version")
 
 
+@pytest.mark.usefixtures("docker")
 def test_a_second_run_changes_and_restarts_nothing(ground: Ground) -> None:
     before = ground.daemon()
     again = ground.apply()
@@ -113,6 +182,7 @@ def test_a_second_run_changes_and_restarts_nothing(ground: Ground) -> None:
     assert ground.daemon() == before
 
 
+@pytest.mark.usefixtures("docker")
 def test_auto_stays_with_what_is_installed_when_the_repository_goes_away(ground: Ground) -> None:
     outcome = ground.apply(docker_repository_url="http://127.0.0.1:9", docker_repository_key_url=f"{ground.url}/gpg")
     assert ground.engine().startswith("docker-ce ")
@@ -120,16 +190,15 @@ def test_auto_stays_with_what_is_installed_when_the_repository_goes_away(ground:
     assert ground.apply().changed == ["Hold Docker's repository"]
 
 
-def test_containers_outlive_a_restart_of_the_daemon(ground: Ground) -> None:
-    ground.sh(CONTAINER)
-    process = ground.sh("docker inspect --format '{{.State.Pid}}' waiting")
-    before = ground.daemon()
-    outcome = ground.apply(docker_daemon_options={"max-concurrent-downloads": 2})
-    assert outcome.changed == ["Configure Docker", "Restart dockerd"], outcome.output
-    assert ground.daemon() != before
-    assert ground.sh("docker inspect --format '{{.State.Pid}}' waiting") == process
+def test_containers_outlive_a_restart_of_the_daemon(restarted: Restart) -> None:
+    assert restarted.outcome.changed == ["Configure Docker", "Restart dockerd"], restarted.outcome.output
+    before, after = restarted.daemons
+    assert after != before
+    before, after = restarted.containers
+    assert after == before != ""
 
 
+@pytest.mark.usefixtures("restarted")
 def test_a_key_no_longer_declared_goes_and_a_foreign_one_stays(ground: Ground) -> None:
     found = {**ground.options(), "debug": True}
     ground.sh(f"cat > /etc/docker/daemon.json <<'END'\n{json.dumps(found)}\nEND")
@@ -141,6 +210,7 @@ def test_a_key_no_longer_declared_goes_and_a_foreign_one_stays(ground: Ground) -
     assert options["log-opts"] == {"max-size": "10m", "max-file": "3"}
 
 
+@pytest.mark.usefixtures("docker")
 def test_a_restart_that_an_earlier_run_owed_is_made_good(ground: Ground) -> None:
     before = ground.daemon()
     ground.sh("touch /var/lib/provision/pending/restart-docker")
@@ -149,6 +219,7 @@ def test_a_restart_that_an_earlier_run_owed_is_made_good(ground: Ground) -> None
     assert ground.apply().came_to == (0, [])
 
 
+@pytest.mark.usefixtures("waiting")
 @pytest.mark.parametrize(
     ("script", "settings", "said"),
     [
@@ -180,6 +251,7 @@ def test_what_would_stop_the_daemon_is_refused_before(
     assert ground.sh("ls /var/lib/provision/pending") == "", "a restart is owed for nothing"
 
 
+@pytest.mark.usefixtures("waiting")
 def test_data_directories_move_and_the_old_data_stays(ground: Ground) -> None:
     # A file system of its own, as a second disk has: the root of a container holds no layers of overlay2.
     ground.sh("docker rm --force waiting; mount -t tmpfs tmpfs /srv")
@@ -195,6 +267,7 @@ def test_data_directories_move_and_the_old_data_stays(ground: Ground) -> None:
     assert ground.sh("docker info --format '{{.DockerRootDir}} {{.Images}}'") == "/var/lib/docker 1\n"
 
 
+@pytest.mark.usefixtures("docker")
 def test_a_pinned_version_is_brought_and_held(ground: Ground) -> None:
     docker_ce.fill(ground.repository, docker_ce.binaries(ground.folder / "debs"), NEXT)
     ground.repository.publish()
@@ -207,6 +280,7 @@ def test_a_pinned_version_is_brought_and_held(ground: Ground) -> None:
     assert ground.apply(docker_version=RELEASE).came_to == (0, [])
 
 
+@pytest.mark.usefixtures("docker")
 def test_users_are_in_the_group_only_while_listed(ground: Ground) -> None:
     members = "getent group docker | cut -d: -f4"
     ground.sh("useradd guest; gpasswd --add guest docker")
@@ -217,6 +291,7 @@ def test_users_are_in_the_group_only_while_listed(ground: Ground) -> None:
     assert ground.sh(members) == "guest\n"
 
 
+@pytest.mark.usefixtures("waiting")
 def test_switching_to_the_distribution_and_back_keeps_the_data(ground: Ground) -> None:
     images = "docker images --quiet"
     before = ground.sh(images)
