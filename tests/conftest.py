@@ -80,6 +80,7 @@ def why_no_browser() -> str | None:
 NEEDS = {"lab": why_no_lab, "browser": why_no_browser}
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One for each core: an emulated machine takes a whole one, and what waits for it has limits of its own."""
     return min(os.cpu_count() or 1, MOST_WORKERS)
