@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
@@ -36,6 +38,7 @@ def test_ruff_format() -> None:
     run(str(BIN / "ruff"), "format", "--check")
 
 
+@pytest.mark.xdist_group("mypy")  # it and ansible-lint take as long as all the rest: each goes alone
 def test_mypy() -> None:
     run(str(BIN / "mypy"))
 
@@ -44,6 +47,7 @@ def test_yamllint() -> None:
     run(str(BIN / "yamllint"), "--strict", ".")
 
 
+@pytest.mark.xdist_group("ansible-lint")
 def test_ansible_lint() -> None:
     run(str(BIN / "ansible-lint"), "--offline", "--strict", "--profile", "production")
 
