@@ -1,6 +1,9 @@
 # Two commands matter: `make demo` and `make test`. Both set everything up first.
 .DEFAULT_GOAL := help
 
+# One worker a core; tests/groups.py says what goes to one worker together, and the order.
+WORKERS = -n auto --dist loadgroup --no-loadscope-reorder
+
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -13,11 +16,11 @@ demo: ## Bring up a throwaway target, apply the budget tier, prove it, show the 
 
 test: ## Set everything up and run every test
 	@tools/setup test
-	@.venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	@.venv/bin/python -m pytest $(WORKERS) $(ARGS)
 
 quick: ## Only the tests that need no target
 	@tools/setup
-	@.venv/bin/python -m pytest -m 'not lab' $(ARGS)
+	@.venv/bin/python -m pytest $(WORKERS) -m 'not lab' $(ARGS)
 
 bench: ## A no-op apply and verify against bare ansible-playbook: medians and ratios
 	@tools/setup lab

@@ -1,4 +1,4 @@
-"""What every test shares: a home of its own, so that none reads or writes the user's, and the lab where asked for."""
+"""What every test shares: settled surroundings, an own home, so that none uses the user's, and the lab if asked for."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from provision import lab
 from provision.errors import ProvisionError
-from tests import headless
+from tests import groups, headless, surroundings
+
+surroundings.settle()  # first of all: what is imported and set up below already counts on it
 
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "provision"
@@ -80,14 +83,32 @@ def why_no_browser() -> str | None:
 NEEDS = {"lab": why_no_lab, "browser": why_no_browser}
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One for each core: an emulated machine takes a whole one, and what waits for it has limits of its own."""
     return min(os.cpu_count() or 1, MOST_WORKERS)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadgroup`, what no mark puts elsewhere goes to a worker by its file."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByFileOrGroup(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return groups.scope_of(nodeid)
+
+    return ByFileOrGroup(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(groups.Groups(config))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first; what this machine cannot hold is skipped."""
-    items.sort(key=lambda item: (not item.get_closest_marker("slow"), not item.get_closest_marker("lab")))
+    """What this machine cannot hold is skipped."""
     for marker, why_not in NEEDS.items():
         wanted = [item for item in items if item.get_closest_marker(marker)]
         if wanted and (reason := why_not()):

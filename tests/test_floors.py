@@ -1,6 +1,7 @@
 """Imports go down only, and the packages that touch hosts are imported where hosts are touched."""
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,19 +42,34 @@ def room(path: Path) -> str:
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down_only(path: Path) -> None:
+def rising(path: Path) -> set[str]:
+    """What a file imports from a floor above its own."""
     here = FLOORS[room(path)]
-    above = {
-        name for name in imported(path) if name.startswith("provision.") and FLOORS.get(name.split(".")[1], here) > here
-    }
-    assert not above
+    ours = {name for name in imported(path) if name.startswith("provision.")}
+    return {name for name in ours if FLOORS.get(name.split(".")[1], here) > here}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_what_touches_hosts_is_imported_in_its_room_only(path: Path) -> None:
-    strangers = {name for name in imported(path) if ONLY_IN.get(name.split(".")[0], room(path)) != room(path)}
-    assert not strangers
+def strange(path: Path) -> set[str]:
+    """What a file imports although another room is the only one that may."""
+    return {name for name in imported(path) if ONLY_IN.get(name.split(".")[0], room(path)) != room(path)}
+
+
+def offenders(rule: Callable[[Path], set[str]]) -> str:
+    """Every file that breaks a rule, with what it may not import."""
+    broken = [f"{path.relative_to(PACKAGE)}: {', '.join(sorted(names))}" for path in FILES if (names := rule(path))]
+    return "\n".join(broken)
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room(path) for path in FILES} - set(FLOORS) == set()
+
+
+def test_imports_go_down_only() -> None:
+    assert offenders(rising) == ""
+
+
+def test_what_touches_hosts_is_imported_in_its_room_only() -> None:
+    assert offenders(strange) == ""
 
 
 def test_the_words_do_no_io() -> None:
@@ -62,9 +78,11 @@ def test_the_words_do_no_io() -> None:
         assert not imported(PACKAGE / f"{name}.py") & forbidden
 
 
-def test_floors_catch_an_import_that_goes_up(tmp_path: Path) -> None:
-    """The test above can fail: a word that imports the engine is seen."""
+def test_floors_catch_an_import_that_goes_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests above can fail: a word that imports the engine and pytest is named by both."""
     bad = tmp_path / "model.py"
-    bad.write_text("from provision.engine import preflight\n", encoding="utf-8")
-    assert "provision.engine" in imported(bad)
-    assert FLOORS["engine"] > FLOORS["model"]
+    bad.write_text("def f():\n    import pytest\n    from provision.engine import preflight\n", encoding="utf-8")
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    monkeypatch.setitem(globals(), "FILES", [bad])
+    assert offenders(rising) == "model.py: provision.engine, provision.engine.preflight"
+    assert offenders(strange) == "model.py: pytest"
