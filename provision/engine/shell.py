@@ -97,6 +97,6 @@ class Shell:
 
 
 def _after(mark: bytes, text: bytes) -> bytes:
-    """What was said after a mark; all of it where the mark never came. Before it speaks what an earlier command left."""
+    """What was said after a mark, all of it where it never came: before it speaks what an earlier command left."""
     before, found, after = text.partition(mark)
     return after if found else before
