@@ -65,7 +65,8 @@ def converge(
         ProvisionError: where the chosen transport is not installed; nothing was touched.
         KeyboardInterrupt: on Ctrl-C, when Ansible and its children have ended.
     """
-    environment = {**os.environ, **_environment(workspace), **strategy(options.transport)}
+    environment = {**os.environ, **_environment(workspace)}
+    environment |= strategy(options.transport, environment["ANSIBLE_SSH_ARGS"])
     workspace.hide(options.vault_password)
     able = _with_python(workspace, targets, options, emit)
     if not able:
@@ -231,7 +232,8 @@ def _environment(workspace: Workspace) -> dict[str, str]:
     }
 
 
-def strategy(transport: str) -> dict[str, str]:
+def strategy(transport: str, ssh_args: str = "") -> dict[str, str]:
+    """What makes Ansible use a transport, above the environment that it has for ssh with these arguments."""
     if transport == "ssh":
         return {}
     if transport != "mitogen":
@@ -241,7 +243,10 @@ def strategy(transport: str) -> dict[str, str]:
         hint = "uv pip install 'mitogen>=0.3.54,<0.4', or use ssh"
         raise refuse("--transport mitogen", "is not installed", hint)
     plugins = Path(next(iter(spec.submodule_search_locations))) / "plugins" / "strategy"
-    return {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(plugins)}
+    # Mitogen keeps its one connection by itself. Over the run's shared one its reset would open no new connection, and a
+    # change of the network, which only a new connection can prove, would be taken back.
+    alone = f"{ssh_args} -o ControlMaster=no -o ControlPath=none".strip()
+    return {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(plugins), "ANSIBLE_SSH_ARGS": alone}
 
 
 @contextlib.contextmanager
