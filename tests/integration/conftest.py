@@ -6,8 +6,10 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +22,6 @@ import yaml
 
 from provision import lab
 from provision.content import playbooks_dir, roles_dir
-from provision.engine import converge
 from provision.lab import record
 from tests.conftest import lab_state, up_or_skip
 
@@ -109,6 +110,7 @@ class Target:
 
     host: lab.LabHost
     home: Path
+    sockets: Path | None = None  # of connections that are kept, where a target never reboots
 
     @property
     def name(self) -> str:
@@ -126,7 +128,13 @@ class Target:
         identity = ["-i", self.host.identity_file, "-o", "IdentitiesOnly=yes"]
         known = ["-o", f"UserKnownHostsFile={self.host.known_hosts}", "-o", "StrictHostKeyChecking=yes"]
         where = ["-p", str(self.host.port), f"{self.host.user}@{self.host.address}"]
-        return ["ssh", "-F", "none", *identity, *known, *where]
+        return ["ssh", "-F", "none", *identity, *known, *self.kept(), *where]
+
+    def kept(self) -> list[str]:
+        """Scripts follow each other over one connection: to open one takes longer than most of them."""
+        if self.sockets is None:
+            return []
+        return ["-o", "ControlMaster=auto", "-o", f"ControlPath={self.sockets}/%C", "-o", "ControlPersist=30"]
 
     def boot(self, *, check: bool = True) -> str:
         """What tells one boot from the next; empty where it does not answer and need not."""
@@ -228,17 +236,19 @@ def own_lab() -> Iterator[None]:
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Target]]:
     """Makes targets, or skips, and takes them away again."""
     home = tmp_path_factory.mktemp("provision-state")
+    sockets = Path(tempfile.mkdtemp(prefix="pv-"))  # a socket's path is limited to some 100 characters
     made: list[str] = []
 
     def make(name: str, image: str = "debian-12") -> Target:
         with own_lab():
             host = up_or_skip(name, image)
         made.append(name)
-        return Target(host, home)
+        return Target(host, home, None if lab.is_virtual(image) else sockets)
 
     try:
         yield make
     finally:
+        shutil.rmtree(sockets, ignore_errors=True)  # a connection that ends just now takes its own away
         with own_lab():
             for name in made:
                 lab.down(name)
@@ -249,15 +259,6 @@ def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Makes targets that go with their file: a virtual machine that nobody uses slows the others down."""
     with targets(tmp_path_factory) as make:
         yield make
-
-
-@pytest.fixture(scope="module")
-def over_mitogen() -> Iterator[None]:
-    """The plays of a file keep one Python alive on the target. Plain ssh is what test_box, molecule and others use."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in converge._strategy("mitogen").items():
-            patch.setenv(name, value)
-        yield
 
 
 @pytest.fixture(scope="session")
