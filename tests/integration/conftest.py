@@ -276,15 +276,6 @@ def new_target(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield make
 
 
-@pytest.fixture(scope="module")
-def over_mitogen() -> Iterator[None]:
-    """The plays of a file keep one Python alive on the target. Plain ssh is what test_box, molecule and others use."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in strategy("mitogen").items():
-            patch.setenv(name, value)
-        yield
-
-
 @pytest.fixture(scope="session")
 def box(test_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeBox]:
     """The box that several files share; it stays until the end, where a container that rests costs nothing."""

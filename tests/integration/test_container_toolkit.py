@@ -17,7 +17,7 @@ from tests.integration.driver_host import Ground
 from tests.standins import nvidia_container
 from tests.standins.nvidia_archives import Archives
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("over_mitogen")]
+pytestmark = pytest.mark.lab
 
 OLD, NEW = nvidia_container.VERSIONS
 ANCIENT = "1.17.8"  # before the packages brought units

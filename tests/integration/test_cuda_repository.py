@@ -16,7 +16,7 @@ from tests.standins.apt_repository import Fault, Package, SigningKey
 from tests.standins.nvidia_archives import Archives
 from tests.standins.nvidia_toolkits import Toolkit
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("over_mitogen")]
+pytestmark = pytest.mark.lab
 
 SOURCE = "/etc/apt/sources.list.d/cuda-repository.sources"
 FILES = f"{SOURCE} /etc/apt/keyrings/cuda-repository.asc /etc/apt/preferences.d/zz-cuda-repository.pref"

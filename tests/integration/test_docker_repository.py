@@ -18,7 +18,7 @@ from tests.integration.conftest import Outcome, Target
 from tests.standins import docker_ce
 from tests.standins.apt_repository import Repository, Server, SigningKey
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("over_mitogen")]
+pytestmark = pytest.mark.lab
 
 RELEASE, NEXT = "20.10.24", "20.10.25"
 DOCKERS_OWN = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"

@@ -15,7 +15,7 @@ from tests.integration.power_host import DOCUMENT, UNIT, PowerHost
 from tests.unit.test_gpu_power import A100, FIRST, RTX_3080, SECOND
 from tests.unit.test_nvidia_smi import recorded
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("over_mitogen")]
+pytestmark = pytest.mark.lab
 
 COMPARE, LAY_DOWN, ENABLE, RUN = (
     "Compare the cards with what is declared", "Lay down what does it at every boot", "Have it done at every boot",

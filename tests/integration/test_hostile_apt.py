@@ -16,7 +16,7 @@ from tests.standins.apt_repository import Fault, Package
 from tests.standins.nvidia_archives import Archives
 from tests.standins.nvidia_ubuntu import VERSIONS
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("over_mitogen")]
+pytestmark = pytest.mark.lab
 
 OLD, NEW = VERSIONS["580"]
 # Packages, holds and all that apt is told: what a refused run may not touch. Lists and logs may be newer.

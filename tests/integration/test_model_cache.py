@@ -17,7 +17,7 @@ from provision.translate import role_variables
 from tests.integration.conftest import Outcome, Target
 from tests.standins.hub import Fault, Hub, Repository
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("over_mitogen")]
+pytestmark = pytest.mark.lab
 
 WEIGHTS = random.Random(7).randbytes(24_000_000)  # the client writes in pieces of 10 MiB
 CONFIG = b'{"hidden_size": 8}\n'
@@ -46,9 +46,8 @@ class Cache:
         return self.target.play(roles, self.given(settings), *words)
 
     def start(self, output: int | TextIO, *words: str, **settings: Any) -> subprocess.Popen[str]:
-        """Begin to apply, over plain ssh: the traces in processes and logs are then those that a user leaves."""
+        """Begin to apply."""
         argv, environment = self.target.playing(["model_cache"], self.given(settings), *words)
-        environment.pop("ANSIBLE_STRATEGY")
         return subprocess.Popen(argv, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
 
     def place(self, repository: Repository, path: str = "weights.bin") -> str:

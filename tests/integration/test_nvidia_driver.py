@@ -15,7 +15,7 @@ from tests.standins.apt_repository import Package
 from tests.standins.nvidia_archives import Archives
 from tests.standins.nvidia_ubuntu import KERNEL, NEXT_KERNEL, VERSIONS, Driver
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("over_mitogen")]
+pytestmark = pytest.mark.lab
 
 OLD, NEW = VERSIONS["580"]
 BROKEN = "580.999.01"

@@ -11,7 +11,7 @@ import yaml
 
 from tests.integration.conftest import Target
 
-pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("over_mitogen")]
+pytestmark = pytest.mark.lab
 
 NAME = "packages.closed.example"
 BY_FILE = f"curl --silent --show-error --resolve {NAME}:8443:127.0.0.1 https://{NAME}:8443/"
