@@ -243,7 +243,7 @@ def strategy(transport: str, ssh_args: str = "") -> dict[str, str]:
         hint = "uv pip install 'mitogen>=0.3.54,<0.4', or use ssh"
         raise refuse("--transport mitogen", "is not installed", hint)
     plugins = Path(next(iter(spec.submodule_search_locations))) / "plugins" / "strategy"
-    # Mitogen keeps its one connection by itself. Over the run's shared one its reset would open no new connection, and a
+    # Mitogen keeps its one connection by itself. Over the shared one its reset would open no new connection, and a
     # change of the network, which only a new connection can prove, would be taken back.
     alone = f"{ssh_args} -o ControlMaster=no -o ControlPath=none".strip()
     return {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(plugins), "ANSIBLE_SSH_ARGS": alone}
