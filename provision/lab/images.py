@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from provision.errors import refuse
-from provision.lab import mirrors, paths, scripts
+from provision.lab import mirrors, paths, roots, scripts
 from provision.lab.podman import BUILD_PREFIX, Podman
-from provision.lab.system import APT_GET, require, run
 
 REPOSITORY = "localhost/provision-lab"
 CODENAME = "bookworm"
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # What Ubuntu's and Debian's server images have, and not more: a target is a bare box.
 PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "python3-apt", "sudo", "iproute2", "procps", "kmod",
@@ -72,6 +68,11 @@ IMAGES: Mapping[str, Image] = {
 }
 
 
+def root(codename: str) -> roots.Root:
+    """The root of Debian's targets of a release, containers and machines."""
+    return roots.Root(f"debian-{codename}", codename, PACKAGES)
+
+
 def find(name: str) -> Image:
     """The image of that name, or a refusal that lists those there are."""
     if name not in IMAGES:
@@ -122,36 +123,10 @@ def ensure(podman: Podman, name: str) -> str:
 
 def _bootstrap(podman: Podman, tag: str, image: Image) -> None:
     """Make a Debian root from this machine's own package sources."""
-    with tempfile.TemporaryDirectory(dir=paths.cache_root(), prefix="bootstrap-") as folder:
-        archive = Path(folder) / "root.tar"
-        debootstrap(archive, image.codename, PACKAGES)
-        podman.call("import", "--quiet", "--change", 'CMD ["/sbin/init"]', str(archive), f"{tag}-root", timeout=300)
+    archive = roots.ensure(root(image.codename))
+    podman.call("import", "--quiet", "--change", 'CMD ["/sbin/init"]', str(archive), f"{tag}-root", timeout=300)
     _layer(podman, f"{tag}-root", tag, image.script)
     podman.attempt("untag", f"{tag}-root")
-
-
-def debootstrap(
-    archive: Path, codename: str, packages: Sequence[str], scripts: Mapping[str, str] | None = None
-) -> None:  # fmt: skip
-    """Write a Debian root with these packages as a tar archive. Scripts run in it by mmdebstrap's name of the stage."""
-    require("mmdebstrap")
-    sources = mirrors.one_line_sources(mirrors.apt_sources(codename)) or _public_sources(codename)
-    options = [f"--aptopt={line}" for line in mirrors.apt_options()]
-    options += [f"--chrooted-{stage}-hook=set -eu\n{script}" for stage, script in (scripts or {}).items()]
-    argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *options]
-    run([*argv, codename, str(archive), *sources], timeout=600)
-
-
-def _public_sources(codename: str) -> list[str]:
-    """Debian's own archive, for a controller that has no sources of the release, as Ubuntu has none."""
-    if not KEYRING.exists():
-        hint = f"run: {APT_GET} debian-archive-keyring"
-        raise refuse("this machine", f"lacks {KEYRING}, with which Debian's packages are verified", hint)
-    signed = f"deb [signed-by={KEYRING}]"
-    return [
-        f"{signed} http://deb.debian.org/debian {codename} main",
-        f"{signed} http://deb.debian.org/debian-security {codename}-security main",
-    ]
 
 
 def _layer(podman: Podman, base: str, tag: str, script: str) -> None:

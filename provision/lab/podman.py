@@ -9,12 +9,13 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from provision.errors import ProvisionError, refuse
 from provision.lab import holder, paths
+from provision.lab.cgroups import remove_cgroup
 from provision.lab.system import Machine, attempt, locked, machine, require, run, uses_cni
 
 LABEL = "provision.lab"
@@ -111,7 +112,7 @@ class Podman:
     def remove(self, container: str) -> None:
         """Remove a container, its anonymous volumes and its cgroup; nothing happens when there is none."""
         if self.attempt("container", "exists", container)[0] == 0:
-            self.call("rm", "--force", "--volumes", container, timeout=60)
+            self.call("rm", "--force", "--volumes", container, timeout=180)
         self._remove_cgroup(_cgroup(container))
 
     def ensure_network(self) -> None:
@@ -125,23 +126,22 @@ class Podman:
 
     def wind_down(self) -> None:
         """When the last target is gone, take the network, the holder and the raised kernel limit away."""
-        try:
-            # Whoever still uses the storage winds down after us.
-            with locked(use_lock(), timeout=0):
-                rows = self._all_containers()
-                names = [row["Names"][0] for row in rows]
-                # By name, not by label: a commit hands the build container's labels down to every target of the image.
-                builds = [name for name in names if name.startswith(BUILD_PREFIX)]
-                if len(names) > len(builds):
-                    return
-                for build in builds:
-                    self.remove(build)
-                self.attempt("network", "rm", network())
-                self._remove_cgroup(_cgroup_base())
-                holder.stop()
-                self._restore_inotify()
-        except ProvisionError:
-            return
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(use_lock(), timeout=0))
+            except ProvisionError:
+                return  # Whoever still uses the storage winds down after us.
+            names = [row["Names"][0] for row in self._all_containers()]
+            # By name, not by label: a commit hands the build container's labels down to every target of the image.
+            builds = [name for name in names if name.startswith(BUILD_PREFIX)]
+            if len(names) > len(builds):
+                return
+            for build in builds:
+                self.remove(build)
+            self.attempt("network", "rm", network())
+            self._remove_cgroup(_cgroup_base())
+            holder.stop()
+            self._restore_inotify()
 
     def make_room(self, targets: int) -> None:
         """Raise the kernel's limit of inotify instances when this many targets would exhaust it."""
@@ -204,17 +204,6 @@ def free_subnet(routes: Sequence[ipaddress.IPv4Network]) -> str:
     raise refuse(
         "this machine", f"has routes into all of {', '.join(SUBNETS)}", "free one of these subnets for the lab"
     )
-
-
-def remove_cgroup(folder: Path) -> None:
-    """End what still runs in a cgroup and remove it with those below it, deepest first."""
-    if not folder.is_dir():
-        return
-    with suppress(OSError):
-        (folder / "cgroup.kill").write_text("1")
-    for path, _folders, _files in os.walk(folder, topdown=False):
-        with suppress(OSError):
-            Path(path).rmdir()
 
 
 def _labelled(row: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:

@@ -25,6 +25,7 @@ CPUINFO = Path("/proc/cpuinfo")
 CONTROLLER = "10.0.2.2"  # where the guest reaches the controller's loopback in QEMU's user-mode network
 DISK_GIB = 20
 EMPTY_DISK_GIB = 64
+GONE_SECONDS = 60  # a busy machine takes its time to give back two gigabytes
 # QEMU cannot save a machine that has an NVMe disk or a shared folder: these are plugged into slots afterwards.
 SLOTS = 8
 CHASSIS = (
@@ -34,10 +35,14 @@ CHASSIS = (
     "-netdev", "user,id=spare,restrict=on,net=10.0.3.0/24",
     "-device", "vmxnet3,netdev=spare,mac=52:54:00:4c:41:42,romfile=",
     "-device", "ipmi-bmc-sim,id=bmc", "-device", "isa-ipmi-kcs,bmc=bmc",
-    "-device", "ide-hd,drive=system,bus=ide.0,bootindex=1,rotation_rate=1,serial=LAB0SSD,model=LAB-SSD",
-    "-device", "ide-hd,drive=hdd,bus=ide.1,rotation_rate=7200,serial=LAB0HDD,model=LAB-HDD",
     *(word for slot in range(SLOTS) for word in ("-device", f"pcie-root-port,id=slot{slot},chassis={slot + 1}")),
 )  # fmt: skip
+# The kernel looks at both SATA disks at the same time and names first whichever answers first, mostly that of the lower
+# port. So nothing may rest on sda and sdb, and with the ports exchanged it shows whether something does.
+DISK_ORDER = "PROVISION_LAB_DISK_ORDER"
+SATA = {"system": "bootindex=1,rotation_rate=1,serial=LAB0SSD,model=LAB-SSD",
+        "hdd": "rotation_rate=7200,serial=LAB0HDD,model=LAB-HDD"}  # fmt: skip
+PORTS = {"usual": ("system", "hdd"), "flipped": ("hdd", "system")}
 NVME = {"driver": "nvme", "id": "nvme0", "drive": "nvme", "serial": "LAB0NVME", "bus": "slot0"}
 
 
@@ -54,19 +59,34 @@ def has_kvm() -> bool:
     return os.access(KVM, os.R_OK | os.W_OK) and not flags.isdisjoint({"vmx", "svm"})
 
 
+def disk_order() -> str:
+    """Which SATA disk has the lower port: `usual` (the system disk) or `flipped`, as the environment says."""
+    order = os.environ.get(DISK_ORDER) or "usual"
+    if order not in PORTS:
+        raise refuse(f"{DISK_ORDER}={order}", "names no order of disks", f"use one of: {', '.join(PORTS)}")
+    return order
+
+
+def chassis(order: str) -> tuple[str, ...]:
+    """The machine's board and devices, with its SATA disks in this order."""
+    disks = [f"ide-hd,drive={name},bus=ide.{port},{SATA[name]}" for port, name in enumerate(PORTS[order])]
+    return (*CHASSIS, *(word for disk in disks for word in ("-device", disk)))
+
+
 def fingerprint() -> str:
     """Changes with whatever a saved machine's memory depends on: QEMU, its devices, and under KVM the processor."""
     processor = [line for line in CPUINFO.read_text().splitlines() if line.startswith(("model name", "flags"))][:2]
     under_kvm = [*processor, platform.release()] if "kvm" in accelerator() else []
-    parts = [run([PROGRAM, "--version"], timeout=20), *accelerator(), *CHASSIS, *under_kvm]
+    parts = [run([PROGRAM, "--version"], timeout=20), *accelerator(), *chassis(disk_order()), *under_kvm]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 class Qemu:
     """A machine by name, whose disks lie in a folder. Every call has a time limit."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, order: str = "") -> None:
         self.name = name
+        self._order = order or disk_order()
         self.disk = folder / "disk.qcow2"
         self.console = folder / "console.log"
         self._folder = folder
@@ -78,14 +98,6 @@ class Qemu:
         for file in self._blank().values():
             file.touch(mode=0o600)
             os.truncate(file, EMPTY_DISK_GIB << 30)
-
-    def run_once(self, kernel: Path, initrd: Path, init: str, *, timeout: float) -> None:
-        """Boot this kernel with `init` as its first process, and return when that reboots the machine."""
-        words = f"root=LABEL=root console=ttyS0 quiet init={init}"
-        run(
-            [*self._argv(), "-kernel", str(kernel), "-initrd", str(initrd), "-append", words, "-no-reboot"],
-            timeout=timeout,
-        )
 
     def start(self, *options: str) -> None:
         """Start the machine detached from this process; it returns once its devices are there."""
@@ -108,7 +120,7 @@ class Qemu:
         if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            self.wait_gone(10)
+            self.wait_gone(GONE_SECONDS)
         self._socket.unlink(missing_ok=True)
 
     def wait_gone(self, timeout: float) -> None:
@@ -148,7 +160,7 @@ class Qemu:
         self.tell("migrate", uri=f"exec:cat > {shlex.quote(str(memory))}")
         self.wait_status("postmigrate", 120)
         self.tell("quit")
-        self.wait_gone(20)
+        self.wait_gone(GONE_SECONDS)
 
     def _blank(self) -> dict[str, Path]:
         return {name: self._folder / f"{name}.raw" for name in ("hdd", "nvme")}
@@ -160,7 +172,7 @@ class Qemu:
             f"file={_word(file)},format=raw,if=none,id={name},discard=unmap" for name, file in self._blank().items()
         ]
         words = [PROGRAM, "-name", self.name, *accelerator(), "-serial", f"file:{self.console}"]
-        return [*words, *(word for drive in drives for word in ("-drive", drive)), *CHASSIS]
+        return [*words, *(word for drive in drives for word in ("-drive", drive)), *chassis(self._order)]
 
     def _until(self, holds: Any, timeout: float, fact: str) -> None:
         deadline = time.monotonic() + timeout

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
-from provision.errors import refuse
+from provision.errors import ProvisionError, refuse
 from provision.lab import container, inventory, paths, record, vm
 from provision.lab.podman import use_lock
 from provision.lab.record import LabHost
@@ -51,7 +52,8 @@ def up(name: str = DEFAULT_NAME, image: str = DEFAULT_IMAGE) -> LabHost:
         with locked(use_lock(), shared=True), locked(paths.state_root() / "locks" / name):
             return _up(kind, name, image)
     except BaseException:
-        kind.wind_down()
+        with suppress(ProvisionError):  # what went wrong first is what is said
+            kind.wind_down()
         raise
 
 

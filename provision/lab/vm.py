@@ -15,7 +15,7 @@ from provision.lab.record import LabHost
 from provision.lab.system import VIRTUAL, locked, require, run
 
 IMAGES = vm_images.IMAGES
-LOAD_SECONDS = 90
+LOAD_SECONDS = 180  # 3 on an idle machine
 
 
 def create(name: str, image: str) -> tuple[LabHost, dict[str, Any]]:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,15 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import ProvisionError, refuse
-from provision.lab import files, images, paths, record, scripts, vm_scripts
-from provision.lab.qemu import DISK_GIB, Qemu, fingerprint
+from provision.lab import files, images, paths, record, roots, scripts, vm_disk, vm_scripts
+from provision.lab.qemu import DISK_GIB, Qemu, disk_order, fingerprint
 from provision.lab.system import locked, run
 
-PACKAGES = (
-    *images.PACKAGES, "linux-image-amd64", "grub-pc", "initramfs-tools", "zstd", "e2fsprogs", "util-linux-extra",
-)  # fmt: skip
+PACKAGES = ("linux-image-amd64", "grub-pc", "initramfs-tools", "zstd", "e2fsprogs", "util-linux-extra")
 BUILD_PACKAGES = ("linux-headers-amd64", "dkms", "build-essential")
-FIRST_SECTOR = 2048
+PLAIN = roots.Root(
+    "vm-debian-12", images.CODENAME, PACKAGES, images.root(images.CODENAME),
+    {"essential": vm_scripts.PREPARE, "customize": scripts.FINISH + vm_scripts.FINISH},
+)  # fmt: skip
+BUILD = roots.Root("vm-debian-12-build", images.CODENAME, BUILD_PACKAGES, PLAIN, {"customize": vm_scripts.CLEAN})
 BOOT_SECONDS = 600  # 20 on an idle machine, but twelve times that on one with ten busy processes
 
 
@@ -36,8 +36,12 @@ class VmImage:
 
     name: str
     summary: str
-    packages: tuple[str, ...] = PACKAGES
-    codename: str = images.CODENAME
+    root: roots.Root = PLAIN
+
+    @property
+    def codename(self) -> str:
+        """The release whose packages it has."""
+        return self.root.codename
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ IMAGES: Mapping[str, VmImage] = {
         VmImage(
             "vm-debian-12-build",
             "the same with kernel headers, compiler and DKMS, which take minutes to install under emulation",
-            (*PACKAGES, *BUILD_PACKAGES),
+            BUILD,
         ),
     )
 }
@@ -70,7 +74,7 @@ def root() -> Path:
 
 def home(image: VmImage) -> Path:
     """The folder of the image that today's recipe makes."""
-    return root() / f"{image.name}-{_recipe(image)}"
+    return root() / f"{_label(image)}-{_recipe(image)}"
 
 
 def lock(image: VmImage) -> Path:
@@ -91,7 +95,7 @@ def ensure(image: VmImage) -> Template:
             draft.rename(folder)
         finally:
             discard_draft(image)
-        for older in root().glob(f"{image.name}-{'?' * 12}"):
+        for older in root().glob(f"{_label(image)}-{'?' * 12}"):
             # A running target keeps its open disk.
             if older != folder and older.is_dir():
                 shutil.rmtree(older)
@@ -113,17 +117,15 @@ def discard_drafts() -> None:
             discard_draft(image)
 
 
+def _label(image: VmImage) -> str:
+    """What tells images apart: of each there may be one for each order of the disks."""
+    return image.name if disk_order() == "usual" else f"{image.name}-{disk_order()}"
+
+
 def _recipe(image: VmImage) -> str:
     """Twelve hexadecimal digits that change whenever anything that goes into the image changes."""
-    texts = [
-        scripts.FINISH,
-        vm_scripts.PREPARE,
-        vm_scripts.FINISH,
-        vm_scripts.WRITE_DISK,
-        vm_scripts.SETTLE,
-        *sorted(vm_scripts.FILES.items()),
-    ]
-    recipe = [image.name, image.packages, image.codename, DISK_GIB, fingerprint(), texts]
+    texts = [vm_scripts.WRITE_DISK, vm_scripts.SETTLE, *sorted(vm_scripts.FILES.items())]
+    recipe = [image.name, roots.recipe(image.root), DISK_GIB, fingerprint(), texts]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
 
 
@@ -132,45 +134,21 @@ def _machine(image: VmImage) -> str:
 
 
 def _build(image: VmImage, folder: Path) -> None:
-    """Make the disk, let the machine install its boot loader, boot it with that and save it."""
-    archive, raw = folder / "root.tar", folder / "disk.raw"
+    """Make the disk, boot the machine from it and save that."""
+    raw = folder / "disk.raw"
     machine = Qemu(_machine(image), folder)
     login_key = files.make_key(folder / "id_ed25519", "provision-lab-image")
     host_key = files.make_key(folder / "ssh_host_ed25519_key", image.name)
     identity = files.identity_archive(host_key, login_key, vm_scripts.FILES)
-    stages = {"essential": vm_scripts.PREPARE, "customize": scripts.FINISH + vm_scripts.FINISH}
-    images.debootstrap(archive, image.codename, image.packages, stages)
-    _write_disk(archive, identity, raw)
+    vm_disk.write(roots.ensure(image.root), identity, raw)
     run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(machine.disk)], timeout=300)
+    raw.unlink()
     machine.blank_disks()
-    machine.run_once(folder / "vmlinuz", folder / "initrd.img", vm_scripts.BOOT_LOADER_PATH, timeout=BOOT_SECONDS)
-    if vm_scripts.BOOT_LOADER_DONE not in machine.console.read_text(errors="replace"):
-        kept = root() / f"{image.name}.log"
-        machine.console.replace(kept)
-        raise refuse(f"lab image {image.name}", "could not install its boot loader", f"see what it wrote: {kept}")
     machine.start()
     _wait_booted(machine, login_key, host_key, image.name)
     machine.save(folder / "memory")
-    for name in ("root.tar", "disk.raw", "vmlinuz", "initrd.img", "hdd.raw", "nvme.raw", "console.log"):
+    for name in ("hdd.raw", "nvme.raw", "console.log"):
         (folder / name).unlink(missing_ok=True)
-
-
-def _write_disk(archive: Path, identity: bytes, raw: Path) -> None:
-    """Write a partition table and one file system that holds the archive's files. Needs no mount and no loop device."""
-    sectors = (DISK_GIB << 30) // 512
-    with raw.open("wb") as disk:
-        disk.truncate(DISK_GIB << 30)
-        disk.seek(446)
-        # One bootable Linux partition up to the end, by sector numbers: a master boot record's first entry.
-        entry = struct.pack(
-            "<B3sB3sII", 0x80, b"\xfe\xff\xff", 0x83, b"\xfe\xff\xff", FIRST_SECTOR, sectors - FIRST_SECTOR
-        )
-        disk.write(entry + bytes(48) + b"\x55\xaa")
-    # An ordinary user has to own the files of many users, as in the container that he would start.
-    helper = [] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--map-auto"]
-    arguments = (archive, raw, FIRST_SECTOR * 512, f"{(sectors - FIRST_SECTOR) // 2}k")
-    argv = [*helper, "sh", "-euc", vm_scripts.WRITE_DISK, "sh", *map(str, arguments)]
-    run(argv, timeout=300, stdin=identity)
 
 
 def _wait_booted(machine: Qemu, login_key: Path, host_key: Path, image: str) -> None:

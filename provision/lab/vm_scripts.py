@@ -5,15 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-BOOT_LOADER_PATH = "/usr/local/sbin/provision-lab-boot-loader"
-BOOT_LOADER_DONE = "the boot loader is installed"
-# The only process of the very first boot, which QEMU gives the kernel by hand.
-BOOT_LOADER = f"""\
-#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mount -o remount,rw / && grub-install /dev/sda && update-grub && rm "$0" && sync && echo '{BOOT_LOADER_DONE}'
-reboot -f
-"""
+SYSTEM_DISK = "/dev/disk/by-id/ata-LAB-SSD_LAB0SSD"
 
 FILES: Mapping[str, str] = {
     "etc/fstab": "LABEL=root / ext4 errors=remount-ro 0 1\n",
@@ -21,7 +13,6 @@ FILES: Mapping[str, str] = {
     "etc/systemd/network/10-lab.network": (
         "[Match]\nDriver=virtio_net\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n"
     ),
-    BOOT_LOADER_PATH.lstrip("/"): BOOT_LOADER,
 }
 
 PASSWORDS = "/run/provision-lab-passwords"
@@ -40,8 +31,9 @@ END
 chmod 0755 /etc/initramfs-tools/hooks/provision-lab
 """
 
-# The timers would start apt behind a test's back once a saved machine's clock is set.
-FINISH = """\
+# The timers would start apt behind a test's back once a saved machine's clock is set. What grub-install would do needs
+# the machine's disk, or half a minute of an emulated one: GRUB is laid into place here, and onto the disk with it.
+FINISH = f"""\
 cat > /etc/default/grub <<'END'
 GRUB_DEFAULT=0
 GRUB_TIMEOUT=0
@@ -50,28 +42,48 @@ GRUB_CMDLINE_LINUX_DEFAULT="quiet"
 GRUB_CMDLINE_LINUX="console=ttyS0,115200"
 GRUB_TERMINAL=console
 END
-echo 'grub-pc grub-pc/install_devices multiselect /dev/sda' | debconf-set-selections
+echo 'grub-pc grub-pc/install_devices multiselect {SYSTEM_DISK}' | debconf-set-selections
+mkdir -p /boot/grub/fonts
+cp -R /usr/lib/grub/i386-pc /boot/grub/i386-pc
+cp /usr/share/grub/unicode.pf2 /boot/grub/fonts/
+grub-editenv /boot/grub/grubenv create
+grub-mkimage --format=i386-pc --prefix='(,msdos1)/boot/grub' --output=/boot/grub/i386-pc/core.img \\
+    biosdisk part_msdos ext2
 systemctl enable systemd-networkd
-systemctl disable apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer
+systemctl disable apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service
+"""
+
+# After more packages have gone over a finished root.
+CLEAN = """\
+apt-get clean
+rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log
 """
 
 # Arguments: the root's archive, the disk, where its partition begins in bytes, the size of the file system. Standard
-# input: an archive of files to put over it.
+# input: an archive of files to put over it. The first boot has the words of the kernel that update-grub will give it.
 WRITE_DISK = """\
-root=$(dirname "$1")/root
+folder=$(dirname "$2")
+root=$folder/root
 mkdir "$root"
 trap 'rm -rf "$root"' EXIT
 tar --numeric-owner -xf "$1" -C "$root"
 tar --numeric-owner -xf - -C "$root"
-cp "$root"/boot/vmlinuz-* "$(dirname "$2")/vmlinuz"
-cp "$root"/boot/initrd.img-* "$(dirname "$2")/initrd.img"
+cp "$root/boot/grub/i386-pc/boot.img" "$root/boot/grub/i386-pc/core.img" "$folder"
+uuid=$(cat /proc/sys/kernel/random/uuid)
+kernel=$(cd "$root/boot" && echo vmlinuz-*)
+cat > "$root/boot/grub/grub.cfg" <<END
+linux /boot/$kernel root=UUID=$uuid ro console=ttyS0,115200 quiet
+initrd /boot/initrd.img-${kernel#vmlinuz-}
+boot
+END
 PATH="$PATH:/usr/sbin:/sbin"
-mkfs.ext4 -q -F -L root -d "$root" -E "offset=$3,lazy_itable_init=1" "$2" "$4"
+mkfs.ext4 -q -F -L root -U "$uuid" -d "$root" -E "offset=$3,lazy_itable_init=1" "$2" "$4"
 """
 
 # Read once what a first connection needs, so that the saved memory has it, and leave the rest of the memory empty.
 SETTLE = """\
-systemctl is-system-running --wait && sync && echo 3 | sudo tee /proc/sys/vm/drop_caches > /dev/null &&
+systemctl is-system-running --wait && sudo update-grub && sync &&
+echo 3 | sudo tee /proc/sys/vm/drop_caches > /dev/null &&
 python3 -c 'import apt, json, zipfile'
 """
 

@@ -1,0 +1,115 @@
+"""Root file systems as tar archives, made once and built upon each other: a machine's is a container's and more."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from provision.errors import refuse
+from provision.lab import mirrors, paths
+from provision.lab.system import APT_GET, locked, require, run
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+MEMINFO = Path("/proc/meminfo")
+# Archives only save making the same root again for the next image; a day later their packages are old.
+KEPT_SECONDS = 24 * 3600
+# dpkg waits for the disk at every file; in memory it does not. What the largest root takes, twice over.
+MEMORY_KIB = 5 << 20
+IN_MEMORY = 'mount -t tmpfs tmpfs "$0" && TMPDIR=$0 exec "$@"'
+
+
+@dataclass(frozen=True)
+class Root:
+    """One root: packages over those of its base, and scripts that run in it by mmdebstrap's name of the stage."""
+
+    name: str
+    codename: str
+    packages: tuple[str, ...]
+    base: Root | None = None
+    scripts: Mapping[str, str] = field(default_factory=dict)
+
+
+def folder() -> Path:
+    """The folder of the archives; safe to delete at any time."""
+    return paths.cache_root() / "roots"
+
+
+def recipe(root: Root) -> str:
+    """Twelve hexadecimal digits that change whenever anything that goes into the root changes."""
+    base = recipe(root.base) if root.base else ""
+    parts = [root.name, root.codename, root.packages, base, sorted(root.scripts.items())]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def ensure(root: Root) -> Path:
+    """The archive of a root, made (half a minute) when there is none of today."""
+    archive = folder() / f"{root.name}-{recipe(root)}.tar"
+    with locked(folder() / f"{root.name}.lock"):
+        if archive.exists() and time.time() - archive.stat().st_mtime < KEPT_SECONDS:
+            return archive
+        for older in folder().glob(f"{root.name}-{'?' * 12}.tar"):
+            older.unlink()
+        draft = archive.with_name(f".{root.name}.tar")
+        try:
+            _make(root, draft)
+            draft.rename(archive)
+        finally:
+            draft.unlink(missing_ok=True)
+    return archive
+
+
+def discard() -> None:
+    """Remove the archives that nobody makes or reads now."""
+    for archive in folder().glob("*.tar"):
+        with locked(folder() / f"{archive.name.rpartition('-')[0]}.lock"):
+            archive.unlink(missing_ok=True)
+
+
+def _make(root: Root, archive: Path) -> None:
+    """Write one root. What is missing of its base is made first."""
+    require("mmdebstrap")
+    sources = mirrors.one_line_sources(mirrors.apt_sources(root.codename)) or _public_sources(root.codename)
+    options = [f"--aptopt={line}" for line in mirrors.apt_options()]
+    options += [f"--chrooted-{stage}-hook=set -eu\n{script}" for stage, script in root.scripts.items()]
+    if root.base is None:
+        options += ["--variant=minbase"]
+    else:
+        options += ["--variant=custom", "--skip=download,extract", f"--setup-hook=tar-in {ensure(root.base)} /"]
+    argv = ["mmdebstrap", "--quiet", f"--include={','.join(root.packages)}", *options]
+    workplace = archive.with_suffix(".work")
+    workplace.mkdir(parents=True, exist_ok=True)
+    try:
+        run(in_memory(workplace, [*argv, root.codename, str(archive), *sources]), timeout=900)
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)
+
+
+def in_memory(workplace: Path, argv: Sequence[str]) -> list[str]:
+    """The command with its temporary folder in memory, where there is plenty and root may mount it."""
+    if os.geteuid() != 0 or _available_kib() < MEMORY_KIB:
+        return list(argv)
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-euc", IN_MEMORY, str(workplace), *argv]
+
+
+def _available_kib() -> int:
+    """How much memory this machine could give now, in KiB."""
+    words = next((line.split() for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:")), [])
+    return int(words[1]) if words else 0
+
+
+def _public_sources(codename: str) -> list[str]:
+    """Debian's own archive, for a controller that has no sources of the release, as Ubuntu has none."""
+    if not KEYRING.exists():
+        hint = f"run: {APT_GET} debian-archive-keyring"
+        raise refuse("this machine", f"lacks {KEYRING}, with which Debian's packages are verified", hint)
+    signed = f"deb [signed-by={KEYRING}]"
+    return [
+        f"{signed} http://deb.debian.org/debian {codename} main",
+        f"{signed} http://deb.debian.org/debian-security {codename}-security main",
+    ]
