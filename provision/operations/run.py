@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -98,8 +97,11 @@ def _trouble(ledger: Ledger) -> dict[str, str]:
 def _terminated_as_interrupted() -> Iterator[None]:
     """A service manager's SIGTERM ends a run as cleanly as a person's Ctrl-C."""
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+    def interrupt(_number: int, frame: FrameType | None) -> None:
+        # Called, not sent: a shell lets its background jobs ignore SIGINT, and SIGTERM would be lost with it.
+        on_ctrl_c = signal.getsignal(signal.SIGINT)
+        handler = on_ctrl_c if callable(on_ctrl_c) else signal.default_int_handler
+        handler(signal.SIGINT, frame)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
