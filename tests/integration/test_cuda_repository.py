@@ -30,7 +30,7 @@ CHOOSE, SHOW, REFRESH = (
 )  # fmt: skip
 
 
-# Why a repository cannot be trusted: which files are served wrongly and how, else a stranger signed it; what is said then.
+# Why a repository is not trusted: which files are served wrongly and how, else a stranger signed it; what is said then.
 UNTRUSTWORTHY: dict[str, tuple[str, Fault | None, str]] = {
     "a stranger's signature": ("", None, "is not signed"),
     "an error of the server": ("*Release*", Fault(status=500), "500"),
