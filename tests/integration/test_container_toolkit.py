@@ -1,4 +1,4 @@
-"""NVIDIA's container toolkit from a stand-in repository, and Docker beside it. The tests stand in order, on one target.
+"""NVIDIA's container toolkit from a stand-in repository, and Docker beside it, on one target.
 
 The stand-in's runtime hands over to runc and its containers see no GPU: shown is the set-up, not the cards.
 """
@@ -64,23 +64,43 @@ def ground(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathF
         yield ToolkitHost(new_target("toolkit"), archives)
 
 
-def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: ToolkitHost) -> None:
-    foretold = ground.toolkit("--check")
-    applied = ground.toolkit()
-    assert applied.code == 0, applied.output
-    assert applied.changed == foretold.changed == [KNOW, HOLD, INSTALL]
+@pytest.fixture(scope="module")
+def foretold(ground: ToolkitHost) -> Outcome:
+    """Check mode on the bare target."""
+    return ground.toolkit("--check")
+
+
+@pytest.fixture(scope="module")
+def applied(ground: ToolkitHost, foretold: Outcome) -> Outcome:
+    done = ground.toolkit()
+    assert done.code == 0, done.output
     assert ground.versions() == {f"{OLD}-1"}
+    return done
+
+
+@pytest.fixture(scope="module")
+def renewed(ground: ToolkitHost, applied: Outcome) -> None:
+    """Once it is installed, its archive gets a newer release."""
+    ground.archives.renew()
+    ground.sh("apt-get -q update")
+
+
+def test_check_mode_foretells_what_a_bare_host_then_becomes(
+    ground: ToolkitHost, foretold: Outcome, applied: Outcome
+) -> None:
+    assert applied.changed == foretold.changed == [KNOW, HOLD, INSTALL]
     assert ground.sh(UNITS.format("nvidia-cdi-refresh")).split() == ["enabled", "enabled", "active"]
     assert ground.toolkit().came_to == (0, [])
 
 
+@pytest.mark.usefixtures("renewed")
 def test_a_newer_release_leaves_what_is_held(ground: ToolkitHost) -> None:
-    ground.archives.renew()
-    ground.sh("apt-get -q update; DEBIAN_FRONTEND=noninteractive apt-get -qy dist-upgrade")
+    ground.sh("DEBIAN_FRONTEND=noninteractive apt-get -qy dist-upgrade")
     assert ground.versions() == {f"{OLD}-1"}
     assert ground.toolkit().came_to == (0, [])
 
 
+@pytest.mark.usefixtures("renewed")
 def test_a_declared_version_is_brought_and_an_unknown_one_refused(ground: ToolkitHost) -> None:
     assert ground.toolkit(nvidia_container_toolkit_version=NEW).changed == [HOLD, INSTALL]
     assert ground.versions() == {f"{NEW}-1"}
@@ -92,6 +112,7 @@ def test_a_declared_version_is_brought_and_an_unknown_one_refused(ground: Toolki
     assert ground.versions() == {f"{OLD}-1"}
 
 
+@pytest.mark.usefixtures("applied")
 def test_what_an_older_set_up_left_goes(ground: ToolkitHost) -> None:
     ground.sh(
         "for name in nvidia-docker libnvidia-container; do"
@@ -107,6 +128,7 @@ def test_what_an_older_set_up_left_goes(ground: ToolkitHost) -> None:
     assert ground.toolkit().came_to == (0, [])
 
 
+@pytest.mark.usefixtures("applied")
 def test_docker_learns_the_runtime_and_forgets_it_beside_those_of_others(ground: ToolkitHost) -> None:
     ground.sh(
         'mkdir -p /etc/docker; echo \'{"runtimes": {"mine": {"path": "/usr/bin/mine"}}}\' > /etc/docker/daemon.json'
@@ -129,6 +151,7 @@ def test_docker_learns_the_runtime_and_forgets_it_beside_those_of_others(ground:
     assert "nvidia" not in json.loads(ground.sh("docker info --format '{{json .Runtimes}}'"))
 
 
+@pytest.mark.usefixtures("applied")
 def test_a_version_without_units_gets_the_role_s(ground: ToolkitHost) -> None:
     for package in nvidia_container.packages(ANCIENT):
         files = {path: text for path, text in package.files.items() if "nvidia-cdi-refresh" not in path}

@@ -1,11 +1,12 @@
 """NVIDIA's CUDA repository from stand-ins: known by one key, repaired, refused; and toolkits from it, without a driver.
 
-The roles are run by plain ansible-playbook. The tests stand in order, on one target.
+The roles are run by plain ansible-playbook, on one target: bare, then with the repository, then with toolkits from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -27,6 +28,14 @@ HOLD, INSTALL = "Hold the toolkits' versions", "Install the declared toolkits an
 CHOOSE, SHOW, REFRESH = (
     "Choose the default toolkit", "Show the default toolkit to logins", "Refresh the linker's cache"
 )  # fmt: skip
+
+
+# Why a repository is not trusted: which files are served wrongly and how, else a stranger signed it; what is said then.
+UNTRUSTWORTHY: dict[str, tuple[str, Fault | None, str]] = {
+    "a stranger's signature": ("", None, "is not signed"),
+    "an error of the server": ("*Release*", Fault(status=500), "500"),
+    "a file cut off": ("*Packages*", Fault(cut_after=100), "Packages"),
+}
 
 
 class CudaHost(Ground):
@@ -59,49 +68,106 @@ def ground(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathF
         yield CudaHost(new_target("cuda", "ubuntu-22.04-standin"), archives)
 
 
-def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(ground: CudaHost) -> None:
-    outcome = ground.repository(cuda_repository_key_fingerprint="")
+@dataclass(frozen=True)
+class Tried:
+    """A run that leaves nothing on the bare target, what is there of the repository afterwards, and what apt says."""
+
+    outcome: Outcome
+    left: str
+    complaints: str
+
+
+def on_bare(ground: CudaHost, *words: str, **settings: Any) -> Tried:
+    outcome = ground.repository(*words, **settings)
+    ground.archives.server.behave()
+    ground.archives.cuda.publish()
+    return Tried(outcome, ground.there(), ground.update())
+
+
+@pytest.fixture(scope="module")
+def another_fingerprint(ground: CudaHost) -> Tried:
+    return on_bare(ground, cuda_repository_key_fingerprint="")
+
+
+@pytest.fixture(scope="module")
+def distrusted(ground: CudaHost, another_fingerprint: Tried) -> dict[str, Tried]:
+    """What came of each repository that cannot be trusted."""
+    found = {}
+    for name, (pattern, fault, _) in UNTRUSTWORTHY.items():
+        if fault:
+            ground.archives.server.misbehave(pattern, fault)
+        else:
+            ground.archives.cuda.publish(signer=ground.archives.keys["ubuntu"])
+        found[name] = on_bare(ground)
+    return found
+
+
+@pytest.fixture(scope="module")
+def foretold(ground: CudaHost, distrusted: dict[str, Tried]) -> Tried:
+    """Check mode on the bare target."""
+    return on_bare(ground, "--check")
+
+
+@pytest.fixture(scope="module")
+def known(ground: CudaHost, foretold: Tried) -> Outcome:
+    """The run by which apt knows the repository."""
+    applied = ground.repository()
+    assert applied.code == 0, applied.output
+    return applied
+
+
+@pytest.fixture(scope="module")
+def foretold_toolkits(ground: CudaHost, known: Outcome) -> Outcome:
+    return ground.cuda("12.9", "13.0", words=("--check",), cuda_cudnn=True, cuda_nccl=True)
+
+
+@pytest.fixture(scope="module")
+def toolkits(ground: CudaHost, foretold_toolkits: Outcome) -> Outcome:
+    """The run that brings two toolkits, and the libraries beside the first."""
+    applied = ground.cuda("12.9", "13.0", cuda_cudnn=True, cuda_nccl=True)
+    assert applied.code == 0, applied.output
+    return applied
+
+
+@pytest.fixture(scope="module")
+def both(ground: CudaHost, toolkits: Outcome) -> dict[str, str]:
+    """The packages of two toolkits and their libraries, as that run left them."""
+    return ground.toolkit()
+
+
+@pytest.fixture(scope="module")
+def moved(ground: CudaHost, both: dict[str, str]) -> Outcome:
+    """The run that makes the other toolkit the default and declares no library."""
+    return ground.cuda("13.0", "12.9")
+
+
+def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(
+    ground: CudaHost, another_fingerprint: Tried
+) -> None:
+    outcome = another_fingerprint.outcome
     assert outcome.code == 2
     found = ground.archives.keys["cuda"].fingerprint
     assert f"has fingerprint {found}, expected EB693B3035CD5710E231E123A4B469963BF863CC" in outcome.output
-    assert ground.there() == ""
+    assert another_fingerprint.left == ""
 
 
-@pytest.mark.parametrize(
-    ("pattern", "fault", "said"),
-    [
-        ("", None, "is not signed"),
-        ("*Release*", Fault(status=500), "500"),
-        ("*Packages*", Fault(cut_after=100), "Packages"),
-    ],
-    ids=["a stranger's signature", "an error of the server", "a file cut off"],
-)
-def test_a_repository_that_cannot_be_trusted_is_withdrawn(
-    ground: CudaHost, pattern: str, fault: Fault | None, said: str
-) -> None:
-    if fault:
-        ground.archives.server.misbehave(pattern, fault)
-    else:
-        ground.archives.cuda.publish(signer=ground.archives.keys["ubuntu"])
-    outcome = ground.repository()
-    ground.archives.server.behave()
-    ground.archives.cuda.publish()
-    assert outcome.code == 2
-    assert "was refused and its source withdrawn" in outcome.output
-    assert said in outcome.output
-    assert ground.there() == ""
-    assert ground.update() == ""
+@pytest.mark.parametrize("name", UNTRUSTWORTHY)
+def test_a_repository_that_cannot_be_trusted_is_withdrawn(distrusted: dict[str, Tried], name: str) -> None:
+    tried = distrusted[name]
+    assert tried.outcome.code == 2
+    assert "was refused and its source withdrawn" in tried.outcome.output
+    assert UNTRUSTWORTHY[name][2] in tried.outcome.output
+    assert tried.left == ""
+    assert tried.complaints == ""
 
 
-def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: CudaHost) -> None:
-    foretold = ground.repository("--check")
-    assert ground.there() == ""
-    applied = ground.repository()
-    assert (applied.code, applied.changed) == (0, foretold.changed), applied.output
-    assert applied.changed == [KNOW]
+def test_check_mode_foretells_what_a_bare_host_then_becomes(ground: CudaHost, foretold: Tried, known: Outcome) -> None:
+    assert foretold.left == ""
+    assert known.changed == foretold.outcome.changed == [KNOW]
     assert ground.repository().came_to == (0, [])
 
 
+@pytest.mark.usefixtures("known")
 def test_a_working_source_survives_a_mirror_that_does_not_work(ground: CudaHost) -> None:
     before = ground.sh(f"cat {FILES}")
     outcome = ground.repository(cuda_repository_url="http://127.0.0.1:9/cuda")
@@ -110,6 +176,7 @@ def test_a_working_source_survives_a_mirror_that_does_not_work(ground: CudaHost)
     assert ground.update() == ""
 
 
+@pytest.mark.usefixtures("known")
 def test_what_an_older_set_up_left_is_removed_and_named(ground: CudaHost) -> None:
     retired, kept = SigningKey("retired"), SigningKey("kept")
     address = ground.sh(f"sed -n 's/^URIs: //p' {SOURCE}").strip()
@@ -139,6 +206,7 @@ def test_what_an_older_set_up_left_is_removed_and_named(ground: CudaHost) -> Non
     assert ground.repository(**overridden).came_to == (0, [])
 
 
+@pytest.mark.usefixtures("known")
 def test_nvidia_s_own_package_for_the_repository_goes(ground: CudaHost) -> None:
     ground.sh("apt-get -qy install cuda-keyring")
     assert ground.repository().changed == [KNOW, "Remove NVIDIA's own package for its repository"]
@@ -146,6 +214,7 @@ def test_nvidia_s_own_package_for_the_repository_goes(ground: CudaHost) -> None:
     assert ground.repository().came_to == (0, [])
 
 
+@pytest.mark.usefixtures("known")
 def test_a_source_file_of_several_archives_is_refused_by_name(ground: CudaHost) -> None:
     address = ground.sh(f"sed -n 's/^URIs: //p' {SOURCE}").strip()
     ground.sh(f"printf 'deb {address} /\\ndeb http://127.0.0.1/other ./\\n' > /etc/apt/sources.list.d/mixed.list")
@@ -155,6 +224,7 @@ def test_a_source_file_of_several_archives_is_refused_by_name(ground: CudaHost) 
     assert f"remove this line from it: deb {address} /" in outcome.output
 
 
+@pytest.mark.usefixtures("known")
 def test_no_driver_is_offered_unless_it_shall_come_from_here(ground: CudaHost) -> None:
     policy = "LC_ALL=C apt-cache policy cuda cuda-13-0 cuda-drivers nvidia-open cuda-toolkit-13-0 | grep Candidate:"
     none = ["(none)"] * 4
@@ -165,12 +235,11 @@ def test_no_driver_is_offered_unless_it_shall_come_from_here(ground: CudaHost) -
     assert ground.repository().changed == [KNOW]
 
 
-def test_two_toolkits_side_by_side_and_no_driver(ground: CudaHost) -> None:
-    foretold = ground.cuda("12.9", "13.0", words=("--check",), cuda_cudnn=True, cuda_nccl=True)
-    applied = ground.cuda("12.9", "13.0", cuda_cudnn=True, cuda_nccl=True)
-    assert applied.code == 0, applied.output
-    assert applied.changed == foretold.changed
-    assert applied.changed == ["Install the host's compiler", HOLD, INSTALL, CHOOSE, SHOW, REFRESH]
+def test_two_toolkits_side_by_side_and_no_driver(
+    ground: CudaHost, foretold_toolkits: Outcome, toolkits: Outcome, both: dict[str, str]
+) -> None:
+    assert toolkits.changed == foretold_toolkits.changed
+    assert toolkits.changed == ["Install the host's compiler", HOLD, INSTALL, CHOOSE, SHOW, REFRESH]
     assert ground.cuda("12.9", "13.0", cuda_cudnn=True, cuda_nccl=True).came_to == (0, [])
     found = ground.toolkit()
     assert (found["cuda-nvcc-12-9"], found["cuda-nvcc-13-0"]) == ("12.9.86-1", "13.0.88-1")
@@ -180,16 +249,15 @@ def test_two_toolkits_side_by_side_and_no_driver(ground: CudaHost) -> None:
     assert "release 13.0," in ground.sh("/usr/local/cuda-13.0/bin/nvcc --version")
 
 
-def test_the_default_moves_without_touching_a_package(ground: CudaHost) -> None:
-    before = ground.toolkit()
-    outcome = ground.cuda("13.0", "12.9")
-    assert outcome.changed == [HOLD, INSTALL, CHOOSE, REFRESH]
-    assert set(before) - set(ground.toolkit()) == {
+def test_the_default_moves_without_touching_a_package(ground: CudaHost, both: dict[str, str], moved: Outcome) -> None:
+    assert moved.changed == [HOLD, INSTALL, CHOOSE, REFRESH]
+    assert set(both) - set(ground.toolkit()) == {
         "libnccl2", "libnccl-dev", "libcudnn9-cuda-12", "libcudnn9-dev-cuda-12", "libcudnn9-headers-cuda-12"
     }  # fmt: skip
     assert "release 13.0," in ground.sh("sh -lc 'nvcc --version'")
 
 
+@pytest.mark.usefixtures("moved")
 def test_newer_releases_leave_what_is_held(ground: CudaHost) -> None:
     before = ground.toolkit()
     ground.archives.cuda.add_all(Toolkit("13.0.3", "13.0.99", "580.95.05").packages())
@@ -199,6 +267,7 @@ def test_newer_releases_leave_what_is_held(ground: CudaHost) -> None:
     assert ground.cuda("13.0", "12.9").came_to == (0, [])
 
 
+@pytest.mark.usefixtures("moved")
 def test_a_toolkit_that_would_bring_a_driver_is_refused_by_name(ground: CudaHost) -> None:
     ground.archives.cuda.add(Package("cuda-minimal-build-13-5", "13.5.0-1", depends="cuda-nvcc-13-5, libnvidia-ml1"))
     ground.archives.cuda.add(Package("cuda-libraries-dev-13-5", "13.5.0-1"))
@@ -216,12 +285,14 @@ def test_a_toolkit_that_would_bring_a_driver_is_refused_by_name(ground: CudaHost
     assert ground.toolkit() == before
 
 
+@pytest.mark.usefixtures("known")
 def test_an_unknown_release_is_refused_by_name(ground: CudaHost) -> None:
     outcome = ground.cuda("11.1")
     assert outcome.code == 2
     assert "apt offers no cuda-minimal-build-11-1" in outcome.output
 
 
+@pytest.mark.usefixtures("moved")
 def test_a_release_declared_no_more_goes_with_what_only_it_needed(ground: CudaHost) -> None:
     foretold = ground.cuda("13.0", words=("--check",))
     outcome = ground.cuda("13.0")

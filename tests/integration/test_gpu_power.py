@@ -1,16 +1,17 @@
 """The boot unit of gpu_power on a target whose nvidia-smi is a stand-in that answers for recorded cards.
 
-The role is run by plain ansible-playbook. The tests stand in order: bare, then capped, then moved, then divided.
+The role is run by plain ansible-playbook: on a bare target, then with cards that are capped, then with one to divide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Target
+from tests.integration.conftest import Answer, Outcome, Target
 from tests.integration.power_host import DOCUMENT, UNIT, PowerHost
 from tests.unit.test_gpu_power import A100, FIRST, RTX_3080, SECOND
 from tests.unit.test_nvidia_smi import recorded
@@ -36,28 +37,57 @@ def boot(box: PowerHost) -> str:
     return box.target.sh(f"systemctl is-active {UNIT} || :; journalctl -u {UNIT} -n 10 -o cat --quiet")
 
 
-def test_without_a_driver_the_unit_waits_for_one_and_the_run_says_so(box: PowerHost) -> None:
-    foretold = box.play("--check")
-    done = box.play()
+@dataclass(frozen=True)
+class Bare:
+    """What was told where no driver is installed yet."""
+
+    foretold: Outcome
+    done: Outcome
+    unit: list[str]
+    again: Outcome
+    proof: Answer
+
+
+@pytest.fixture(scope="module")
+def bare(box: PowerHost) -> Bare:
+    foretold, done = box.play("--check"), box.play()
+    unit = box.target.sh(f"systemctl show -p ActiveState,ConditionResult,UnitFileState {UNIT}").split()
+    return Bare(foretold, done, unit, box.play(), box.target.verify(*ASSUMED, tier="workstation"))
+
+
+@pytest.fixture(scope="module")
+def capped(box: PowerHost, bare: Bare) -> PowerHost:
+    """The host with two cards, after all that is asked of it without a driver."""
+    box.holds("rtx-2080-twice")
+    return box
+
+
+@pytest.fixture(scope="module")
+def divided(box: PowerHost, bare: Bare) -> PowerHost:
+    """The host with a card that can be divided."""
+    box.holds("a100-mig-535")
+    return box
+
+
+def test_without_a_driver_the_unit_waits_for_one_and_the_run_says_so(bare: Bare) -> None:
+    done = bare.done
     assert done.code == 0
-    assert done.changed == foretold.changed == [LAY_DOWN, ENABLE, RUN]
+    assert done.changed == bare.foretold.changed == [LAY_DOWN, ENABLE, RUN]
     assert (
         "nvidia-smi is not installed: what is declared for the cards is brought about at the first boot" in done.output
     )
-    state = box.target.sh(f"systemctl show -p ActiveState,ConditionResult,UnitFileState {UNIT}")
-    assert state.split() == ["ActiveState=inactive", "UnitFileState=enabled", "ConditionResult=no"]
-    assert box.play().came_to == (0, [])
+    assert bare.unit == ["ActiveState=inactive", "UnitFileState=enabled", "ConditionResult=no"]
+    assert bare.again.came_to == (0, [])
 
 
-def test_it_passes_and_stays_unproved_without_a_card(box: PowerHost) -> None:
-    answer = box.target.verify(*ASSUMED, tier="workstation")
-    states = [each["state"] for each in answer.host(box.target.name)["checks"]]
+def test_it_passes_and_stays_unproved_without_a_card(box: PowerHost, bare: Bare) -> None:
+    states = [each["state"] for each in bare.proof.host(box.target.name)["checks"]]
     assert (states.count("passed"), states.count("skipped"), len(states)) == (5, 4, 9)
-    assert answer.code == 4
+    assert bare.proof.code == 4
 
 
+@pytest.mark.usefixtures("capped")
 def test_cards_are_capped_once_and_again_at_every_boot(box: PowerHost) -> None:
-    box.holds("rtx-2080-twice")
     given = {"gpu_power_limit_watts": 200, "gpu_power_limits": {SECOND: 500}}
     foretold = box.play("--check", **given)
     assert box.limits() == [215.0, 215.0]
@@ -73,6 +103,7 @@ def test_cards_are_capped_once_and_again_at_every_boot(box: PowerHost) -> None:
     assert all(gpu.persistence for gpu in box.gpus())
 
 
+@pytest.mark.usefixtures("capped")
 def test_a_card_that_somebody_moved_is_brought_back(box: PowerHost) -> None:
     given = {"gpu_power_limit_watts": 200}
     box.play(**given)
@@ -94,6 +125,7 @@ def test_a_card_that_somebody_moved_is_brought_back(box: PowerHost) -> None:
         ({"gpu_power_limit_watts": -1}, "cannot be negative"),
     ],
 )
+@pytest.mark.usefixtures("capped")
 def test_what_cannot_be_is_refused_before_anything_is_written(
     box: PowerHost, settings: dict[str, Any], said: str
 ) -> None:
@@ -106,6 +138,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert box.target.sh(sums) == before
 
 
+@pytest.mark.usefixtures("capped")
 def test_at_boot_a_card_that_is_gone_fails_the_unit_by_name_and_the_other_is_capped(box: PowerHost) -> None:
     box.play(gpu_power_limits={FIRST: 150, SECOND: 160})
     head, first, _ = recorded("rtx-2080-twice").split("\t<gpu id=")
@@ -116,8 +149,8 @@ def test_at_boot_a_card_that_is_gone_fails_the_unit_by_name_and_the_other_is_cap
     assert box.limits() == [150.0]
 
 
+@pytest.mark.usefixtures("divided")
 def test_a_card_is_divided_and_divided_again_after_a_boot(box: PowerHost) -> None:
-    box.holds("a100-mig-535")
     given = {"gpu_power_mig": {A100: ["3g.40gb", "3g.40gb"]}}
     done = box.play(**given)
     assert (done.code, done.changed) == (0, [COMPARE, LAY_DOWN, RUN])
@@ -128,6 +161,7 @@ def test_a_card_is_divided_and_divided_again_after_a_boot(box: PowerHost) -> Non
     assert box.target.sh(made).split() == ["3g.40gb", "3g.40gb"]
 
 
+@pytest.mark.usefixtures("divided")
 def test_a_unit_that_fails_fails_the_run_in_its_own_words(box: PowerHost) -> None:
     done = box.play(gpu_power_mig={A100: ["4g.40gb", "4g.40gb"]})
     assert done.code != 0

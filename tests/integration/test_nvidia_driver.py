@@ -1,4 +1,4 @@
-"""The driver from stand-in archives: installed, locked, moved, taken back. The tests stand in order, on one target.
+"""The driver from stand-in archives: installed, locked, moved, taken back, on one target.
 
 The archives hold NVIDIA's and Ubuntu's package names and version relations and no code; see tests/standins.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.integration.conftest import Target
+from tests.integration.conftest import Outcome, Target
 from tests.integration.driver_host import DriverHost
 from tests.standins.apt_repository import Package
 from tests.standins.nvidia_archives import Archives
@@ -56,16 +56,53 @@ def nvidia(packages: dict[str, str]) -> dict[str, str]:
     return {name: version for name, version in packages.items() if "nvidia" in name}
 
 
-def test_check_mode_foretells_what_a_bare_host_then_becomes(host: DriverHost) -> None:
-    foretold = host.play("--check")
-    assert foretold.code == 0, foretold.output
+@pytest.fixture(scope="module")
+def foretold(host: DriverHost) -> Outcome:
+    """Check mode on the bare host."""
+    done = host.play("--check")
     assert nvidia(host.packages()) == {}
-    applied = host.play()
-    assert applied.code == 0, applied.output
-    assert applied.changed == foretold.changed != []
-    assert nvidia(host.packages()) == closure(OLD, KERNEL.version, KERNEL.release)
+    return done
 
 
+@pytest.fixture(scope="module")
+def installed(host: DriverHost, foretold: Outcome) -> Outcome:
+    done = host.play()
+    assert done.code == 0, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def first(host: DriverHost, installed: Outcome) -> dict[str, str]:
+    """The packages of the first driver."""
+    return host.packages()
+
+
+@pytest.fixture(scope="module")
+def renewed(host: DriverHost, first: dict[str, str]) -> None:
+    """Once it is installed, a newer driver and a newer kernel are there."""
+    host.sh("apt-get -qy install canary >/dev/null")
+    host.archives.ubuntu.add(Package("canary", "2"))
+    host.archives.renew()
+    host.sh("apt-get -q update")
+
+
+@pytest.fixture(scope="module")
+def moved(host: DriverHost, renewed: None) -> dict[str, str]:
+    """The packages after the whole closure was told to move."""
+    done = host.play(nvidia_driver_upgrade=True)
+    assert done.code == 0, done.output
+    return host.packages()
+
+
+def test_check_mode_foretells_what_a_bare_host_then_becomes(
+    foretold: Outcome, installed: Outcome, first: dict[str, str]
+) -> None:
+    assert foretold.code == 0, foretold.output
+    assert installed.changed == foretold.changed != []
+    assert nvidia(first) == closure(OLD, KERNEL.version, KERNEL.release)
+
+
+@pytest.mark.usefixtures("installed")
 def test_a_second_run_changes_and_restarts_nothing(host: DriverHost) -> None:
     host.sh("systemctl start nvidia-persistenced")
     daemon = "systemctl show --property MainPID,ActiveEnterTimestampMonotonic nvidia-persistenced"
@@ -75,13 +112,10 @@ def test_a_second_run_changes_and_restarts_nothing(host: DriverHost) -> None:
     assert host.sh(daemon) == before
 
 
+@pytest.mark.usefixtures("renewed")
 def test_nothing_moves_what_is_locked(host: DriverHost) -> None:
     """A newer driver and a newer kernel are there: neither apt's own upgrade nor the unattended one takes a part."""
-    host.sh("apt-get -qy install canary >/dev/null")
     before = host.packages()
-    host.archives.ubuntu.add(Package("canary", "2"))
-    host.archives.renew()
-    host.sh("apt-get -q update")
     assert f"{NEW}-0ubuntu0.22.04.1" in host.sh("apt-cache madison libnvidia-compute-580-server")
     simulated = host.sh("apt-get --simulate --quiet dist-upgrade")
     moved = [line.split()[1] for line in simulated.splitlines() if line.startswith(("Inst ", "Remv "))]
@@ -97,6 +131,7 @@ def test_nothing_moves_what_is_locked(host: DriverHost) -> None:
     assert host.packages() == before
 
 
+@pytest.mark.usefixtures("renewed")
 def test_a_pinned_version_is_held_though_the_archive_has_a_newer_one(host: DriverHost) -> None:
     before = host.packages()
     pinned = host.play(nvidia_driver_version=OLD)
@@ -106,17 +141,15 @@ def test_a_pinned_version_is_held_though_the_archive_has_a_newer_one(host: Drive
     assert host.play(nvidia_driver_version=OLD).came_to == (0, [])
 
 
-def test_the_whole_closure_moves_when_it_is_told_to(host: DriverHost) -> None:
-    moved = host.play(nvidia_driver_upgrade=True)
-    assert moved.code == 0, moved.output
-    after = host.packages()
+def test_the_whole_closure_moves_when_it_is_told_to(host: DriverHost, moved: dict[str, str]) -> None:
     new = closure(NEW, NEXT_KERNEL.version, NEXT_KERNEL.release)
-    left = {name for name in nvidia(after) if KERNEL.release in name}
-    assert {name: after[name] for name in nvidia(after) if name not in left} == new
+    left = {name for name in nvidia(moved) if KERNEL.release in name}
+    assert {name: moved[name] for name in nvidia(moved) if name not in left} == new
     assert host.driver() == {NEW}
-    assert after["linux-image-generic"] == NEXT_KERNEL.meta_version
+    assert moved["linux-image-generic"] == NEXT_KERNEL.meta_version
 
 
+@pytest.mark.usefixtures("moved")
 def test_a_branch_back_and_forth_leaves_nothing_of_the_other(host: DriverHost) -> None:
     before = nvidia(host.packages())
     older = VERSIONS["535"][1]
@@ -129,6 +162,7 @@ def test_a_branch_back_and_forth_leaves_nothing_of_the_other(host: DriverHost) -
     assert nvidia(host.packages()) == {name: version for name, version in before.items() if KERNEL.release not in name}
 
 
+@pytest.mark.usefixtures("moved")
 def test_another_archive_takes_over_whole_and_gives_back(host: DriverHost) -> None:
     """DKMS has no headers to build for here: what is shown is which packages come and go, in one transaction each."""
     before, roles = nvidia(host.packages()), ("cuda_repository", "nvidia_driver")
@@ -143,6 +177,7 @@ def test_another_archive_takes_over_whole_and_gives_back(host: DriverHost) -> No
     assert nvidia(host.packages()) == before
 
 
+@pytest.mark.usefixtures("moved")
 def test_an_older_version_that_has_no_modules_for_the_kernel_is_refused(host: DriverHost) -> None:
     before = host.packages()
     refused = host.play(nvidia_driver_version=OLD)
@@ -151,6 +186,7 @@ def test_an_older_version_that_has_no_modules_for_the_kernel_is_refused(host: Dr
     assert host.packages() == before
 
 
+@pytest.mark.usefixtures("moved")
 def test_a_package_changed_behind_its_back_comes_back_from_what_was_kept(host: DriverHost) -> None:
     before = host.packages()
     host.sh("apt-get -qy remove --allow-change-held-packages nvidia-utils-580-server")
@@ -161,6 +197,7 @@ def test_a_package_changed_behind_its_back_comes_back_from_what_was_kept(host: D
     assert host.packages() == before
 
 
+@pytest.mark.usefixtures("moved")
 def test_an_installation_that_fails_is_taken_back(host: DriverHost) -> None:
     """The newer version's maintainer script fails; by now the archive has no longer what is installed."""
     before, held = host.packages(), host.sh("apt-mark showhold")
