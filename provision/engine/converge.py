@@ -246,7 +246,12 @@ def strategy(transport: str, ssh_args: str = "") -> dict[str, str]:
     # Mitogen keeps its one connection by itself. Over the shared one its reset would open no new connection, and a
     # change of the network, which only a new connection can prove, would be taken back.
     alone = f"{ssh_args} -o ControlMaster=no -o ControlPath=none".strip()
-    return {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(plugins), "ANSIBLE_SSH_ARGS": alone}
+    return {
+        "ANSIBLE_STRATEGY": "mitogen_linear",
+        "ANSIBLE_STRATEGY_PLUGINS": str(plugins),
+        "ANSIBLE_SSH_ARGS": alone,
+        "ANSIBLE_TIMEOUT": "120",  # seconds; not only to connect, but until Python is up at the other end and has its code
+    }
 
 
 @contextlib.contextmanager

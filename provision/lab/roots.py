@@ -33,6 +33,7 @@ class Root:
     packages: tuple[str, ...]
     base: Root | None = None
     scripts: Mapping[str, str] = field(default_factory=dict)
+    lists: bool = False  # whether what a script leaves of apt's lists and cache stays
 
 
 def folder() -> Path:
@@ -43,7 +44,7 @@ def folder() -> Path:
 def recipe(root: Root) -> str:
     """Twelve hexadecimal digits that change whenever anything that goes into the root changes."""
     base = recipe(root.base) if root.base else ""
-    parts = [root.name, root.codename, root.packages, base, sorted(root.scripts.items())]
+    parts = [root.name, root.codename, root.packages, base, sorted(root.scripts.items()), root.lists]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
@@ -81,6 +82,8 @@ def _make(root: Root, archive: Path) -> None:
         options += ["--variant=minbase"]
     else:
         options += ["--variant=custom", "--skip=download,extract", f"--setup-hook=tar-in {ensure(root.base)} /"]
+    if root.lists:
+        options += ["--skip=cleanup/apt/lists,cleanup/apt/cache"]
     argv = ["mmdebstrap", "--quiet", f"--include={','.join(root.packages)}", *options]
     workplace = archive.with_suffix(".work")
     workplace.mkdir(parents=True, exist_ok=True)

@@ -20,13 +20,20 @@ from provision.lab import files, images, paths, record, roots, scripts, vm_disk,
 from provision.lab.qemu import DISK_GIB, Qemu, disk_order, fingerprint
 from provision.lab.system import locked, run
 
-PACKAGES = ("linux-image-amd64", "grub-pc", "initramfs-tools", "zstd", "e2fsprogs", "util-linux-extra")
+PACKAGES = (
+    "linux-image-amd64", "grub-pc", "initramfs-tools", "zstd", "e2fsprogs", "util-linux-extra",
+    # What Ubuntu's server installer leaves on every machine too; apt takes minutes for it under emulation.
+    "ethtool", "iputils-ping", "irqbalance", "nftables", "lvm2", "mdadm", "xfsprogs",
+)  # fmt: skip
 BUILD_PACKAGES = ("linux-headers-amd64", "dkms", "build-essential")
 PLAIN = roots.Root(
     "vm-debian-12", images.CODENAME, PACKAGES, images.root(images.CODENAME),
-    {"essential": vm_scripts.PREPARE, "customize": scripts.FINISH + vm_scripts.FINISH},
+    {"essential": vm_scripts.PREPARE, "customize": scripts.FINISH + vm_scripts.FINISH + vm_scripts.LISTS}, lists=True,
 )  # fmt: skip
-BUILD = roots.Root("vm-debian-12-build", images.CODENAME, BUILD_PACKAGES, PLAIN, {"customize": vm_scripts.CLEAN})
+BUILD = roots.Root(
+    "vm-debian-12-build", images.CODENAME, BUILD_PACKAGES, PLAIN,
+    {"customize": vm_scripts.CLEAN + vm_scripts.LISTS}, lists=True,
+)  # fmt: skip
 BOOT_SECONDS = 600  # 20 on an idle machine, but twelve times that on one with ten busy processes
 
 

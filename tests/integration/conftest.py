@@ -68,6 +68,17 @@ class Answer:
     def host(self, name: str) -> dict[str, Any]:
         return next(host for host in self.document["hosts"] if host["host"] == name)
 
+    @property
+    def why(self) -> str:
+        """What went wrong, for who reads a failed assertion: failures of hosts and tasks, not the whole document."""
+        hosts = self.document["hosts"] if self.out.startswith("{") else []
+        told = [
+            f"{host['host']}: {host['failure']}\n"
+            + "\n".join(f"{check['state']} {check['check']}: {check['message']}" for check in host["checks"])
+            for host in hosts
+        ]
+        return "\n".join(told or [self.out[-3000:]]) + self.err[-3000:]
+
     def failed(self, name: str) -> set[str]:
         """The checks of a host that did not pass, of a proof that took place."""
         checks = self.host(name)["checks"]

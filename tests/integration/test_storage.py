@@ -62,13 +62,13 @@ class Machine:
 
     def layout(self) -> list[dict[str, Any]]:
         answer = self.plan(*WANTED[2:])
-        assert answer.code == 0, answer.out[-3000:]
+        assert answer.code == 0, answer.why
         found: list[dict[str, Any]] = answer.host("storage")["plan"]["settings"]["storage_layout"]
         return found
 
     def refusal(self, *words: str) -> str:
         answer = self.plan(*words)
-        assert answer.code == 2, answer.out[-3000:]
+        assert answer.code == 2, answer.why
         return json.dumps([answer.document["refusals"], answer.host("storage")["refusals"]])
 
     def system(self) -> str:
@@ -183,7 +183,7 @@ def test_what_was_foretold_is_made_and_proved(machine: Machine) -> None:
     foretold = machine.target.apply("--check", *WANTED, tier="workstation")
     assert foretold.code == 0, foretold.out[-4000:]
     applied = machine.target.apply(*WANTED, tier="workstation")
-    assert applied.code == 0, applied.out[-4000:] + applied.err[-2000:]
+    assert applied.code == 0, applied.why
     assert {check["state"] for check in applied.host("storage")["checks"]} == {"passed"}
     assert changed_tasks(foretold, "storage") == changed_tasks(applied, "storage")
     assert machine.strangers() == strangers
@@ -191,7 +191,7 @@ def test_what_was_foretold_is_made_and_proved(machine: Machine) -> None:
 
 def unchanged(machine: Machine) -> None:
     again = machine.target.apply("--no-verify", *WANTED, tier="workstation")
-    assert again.code == 0, again.out[-4000:]
+    assert again.code == 0, again.why
     assert changed_tasks(again, "storage") == set()
 
 

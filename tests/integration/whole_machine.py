@@ -142,7 +142,7 @@ class WholeMachine:
     @cached_property
     def before_boot(self) -> dict[str, str]:
         """What a reboot has to bring back, or must not; the power caps of gpu_power ride along."""
-        assert self.applied.code == 0, self.applied.out[-6000:] + self.applied.err[-2000:]
+        assert self.applied.code == 0, self.applied.why
         found = {"kernel": " ".join(self.kernel()), "links": self.links(), "chip": self.sh(CHIP_NUMBER)}
         power = self.power
         power.holds("rtx-2080-twice")
@@ -174,10 +174,10 @@ class WholeMachine:
     @property
     def declared(self) -> Target:
         """The machine as declared; what a drill took away is applied again."""
-        assert self.repeated.code == 0, self.repeated.out[-6000:] + self.repeated.err[-2000:]
+        assert self.repeated.code == 0, self.repeated.why
         if self._taken_away:
             again = self.apply("--no-verify")
-            assert again.code == 0, again.out[-6000:]
+            assert again.code == 0, again.why
             self._taken_away = False
         return self.target
 
