@@ -15,7 +15,7 @@ from provision.errors import refuse
 
 OWNER = "PROVISION_LAB_OWNER"
 # What tells the lab of the user's folders, mirrors and wishes; sudo would drop it.
-KEPT = ("PATH", "LANG", "TERM", "NO_COLOR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HF_ENDPOINT")
+KEPT = ("LANG", "TERM", "NO_COLOR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "HF_ENDPOINT")
 KEPT_PREFIXES = ("PIP_", "UV_", "PROVISION_")
 KEPT_SUFFIXES = ("_proxy", "_PROXY")
 
@@ -62,6 +62,8 @@ def command(words: Sequence[str]) -> list[str]:
         home = Path(value) if value.startswith("/") else Path.home() / default
         (home / "provision").mkdir(parents=True, exist_ok=True)  # the user's, whatever root puts into it
         kept[variable] = str(home)
+    # A user's PATH lacks where Debian keeps what root alone runs, the firewall's tools among it.
+    kept["PATH"] = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
     kept[OWNER] = f"{os.geteuid()}:{os.getegid()}"
     # -B: no compiled files of root's in the user's checkout.
     program = [sys.executable, "-B", "-m", "provision", *words]
