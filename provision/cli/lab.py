@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import click
 
 from provision.cli import complete
+from provision.cli.asroot import become_root, give_back
 from provision.cli.present import attempt, leave, output_option
+from provision.report import Report
 
 
 @click.group()
@@ -21,6 +24,21 @@ def lab() -> None:
     """
 
 
+def _run(verb: str, operation: Callable[[], Report], output: str) -> None:
+    """Do something with targets, as root where that is needed, and say meanwhile what takes long."""
+    from provision.lab import told_to
+
+    def as_who_may() -> Report:
+        become_root()
+        with told_to(lambda line: click.echo(f"lab: {line}", err=True)):
+            try:
+                return operation()
+            finally:
+                give_back()
+
+    leave(attempt(verb, as_who_may), output)
+
+
 @lab.command()
 @click.argument("name", default="demo")
 @click.option(
@@ -32,10 +50,10 @@ def lab() -> None:
 @click.option("--vm", is_flag=True, help="A virtual machine: disks, kernel and boot loader of its own; it reboots.")
 @output_option
 def up(name: str, image: str, vm: bool, output: str) -> None:
-    """Bring up a target. The first one builds the image: a minute, or four for a virtual machine."""
+    """Bring up a target. The first one makes the image: a minute, or two for a virtual machine."""
     from provision.operations.lab import bring_up
 
-    leave(attempt("lab up", lambda: bring_up(name, image, vm=vm)), output)
+    _run("lab up", lambda: bring_up(name, image, vm=vm), output)
 
 
 @lab.command("list")
@@ -44,7 +62,7 @@ def list_(output: str) -> None:
     """List the targets that are up."""
     from provision.operations.lab import list_targets
 
-    leave(attempt("lab list", list_targets), output)
+    _run("lab list", list_targets, output)
 
 
 @lab.command()
@@ -54,6 +72,19 @@ def images(output: str) -> None:
     from provision.operations.lab import list_images
 
     leave(attempt("lab images", list_images), output)
+
+
+@lab.command()
+@click.argument("names", nargs=-1, metavar="[IMAGE]...", shell_complete=complete.image)
+@output_option
+def build(names: tuple[str, ...], output: str) -> None:
+    """Make images before they are needed, side by side; those that are there are left alone.
+
+    Without names: those of `provision lab up` and `provision lab up --vm`.
+    """
+    from provision.operations.lab import build_images
+
+    _run("lab build", lambda: build_images(names), output)
 
 
 @lab.command()
@@ -84,4 +115,4 @@ def down(name: str | None, every: bool, output: str) -> None:
     """Remove a target and everything it left behind."""
     from provision.operations.lab import take_down
 
-    leave(attempt("lab down", lambda: take_down(name, every=every)), output)
+    _run("lab down", lambda: take_down(name, every=every), output)

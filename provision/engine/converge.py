@@ -250,7 +250,7 @@ def strategy(transport: str, ssh_args: str = "") -> dict[str, str]:
         "ANSIBLE_STRATEGY": "mitogen_linear",
         "ANSIBLE_STRATEGY_PLUGINS": str(plugins),
         "ANSIBLE_SSH_ARGS": alone,
-        "ANSIBLE_TIMEOUT": "120",  # seconds; not only to connect, but until Python is up at the other end and has its code
+        "ANSIBLE_TIMEOUT": "120",  # seconds: not only to connect, but until Python is up there and has its code
     }
 
 

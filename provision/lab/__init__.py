@@ -1,10 +1,13 @@
 """Throwaway targets, containers and virtual machines, that boot systemd and answer SSH like a bare box."""
 
+from provision.lab.build import build
 from provision.lab.mirrors import controller_mirrors
 from provision.lab.paths import inventory_file as inventory_path
+from provision.lab.paths import state_root as state_folder
 from provision.lab.qemu import has_kvm
 from provision.lab.record import LabHost
-from provision.lab.system import faults, lacking, require
+from provision.lab.steps import told_to
+from provision.lab.system import faults, lacking, needs_root, require
 from provision.lab.targets import DEFAULT_IMAGE, DEFAULT_VM_IMAGE, IMAGES, down, hosts, is_virtual, ssh_argv, up
 
 __all__ = [
@@ -12,6 +15,7 @@ __all__ = [
     "DEFAULT_VM_IMAGE",
     "IMAGES",
     "LabHost",
+    "build",
     "controller_mirrors",
     "down",
     "faults",
@@ -20,7 +24,10 @@ __all__ = [
     "inventory_path",
     "is_virtual",
     "lacking",
+    "needs_root",
     "require",
     "ssh_argv",
+    "state_folder",
+    "told_to",
     "up",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from provision.errors import refuse
 from provision.lab import mirrors, paths, roots, scripts
 from provision.lab.podman import BUILD_PREFIX, Podman
+from provision.lab.steps import step
 
 REPOSITORY = "localhost/provision-lab"
 CODENAME = "bookworm"
@@ -107,8 +108,17 @@ def ensure(podman: Podman, name: str) -> str:
     tag = reference(image)
     if podman.attempt("image", "exists", tag)[0] == 0:
         return tag
-    if image.parent:
-        _layer(podman, ensure(podman, image.parent), tag, image.script)
+    parent = ensure(podman, image.parent) if image.parent else ""
+    with step(f"image {name}"):
+        _make(podman, image, parent, tag)
+    _forget_older(podman, tag)
+    return tag
+
+
+def _make(podman: Podman, image: Image, parent: str, tag: str) -> None:
+    """Make an image, over its parent's tag where it has one."""
+    if parent:
+        _layer(podman, parent, tag, image.script)
     elif _pulled(podman, image.registry):
         sources = mirrors.one_line_sources(mirrors.apt_sources(image.codename))
         _layer(podman, image.registry, tag, scripts.install(PACKAGES, sources) + image.script)
@@ -116,9 +126,7 @@ def ensure(podman: Podman, name: str) -> str:
         _bootstrap(podman, tag, image)
     else:
         hint = f"use the stand-in: provision lab up --image {image.name}-standin"
-        raise refuse(f"lab image {name}", "comes from a registry, and none answers here", hint)
-    _forget_older(podman, tag)
-    return tag
+        raise refuse(f"lab image {image.name}", "comes from a registry, and none answers here", hint)
 
 
 def _bootstrap(podman: Podman, tag: str, image: Image) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from provision.errors import refuse
 from provision.lab import mirrors, paths
+from provision.lab.steps import step
 from provision.lab.system import APT_GET, locked, require, run
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -58,7 +59,9 @@ def ensure(root: Root) -> Path:
             older.unlink()
         draft = archive.with_name(f".{root.name}.tar")
         try:
-            _make(root, draft)
+            base = ensure(root.base) if root.base else None
+            with step(f"packages of {root.name}"):
+                _make(root, base, draft)
             draft.rename(archive)
         finally:
             draft.unlink(missing_ok=True)
@@ -72,16 +75,16 @@ def discard() -> None:
             archive.unlink(missing_ok=True)
 
 
-def _make(root: Root, archive: Path) -> None:
-    """Write one root. What is missing of its base is made first."""
+def _make(root: Root, base: Path | None, archive: Path) -> None:
+    """Write one root, over the archive of its base where it has one."""
     require("mmdebstrap")
     sources = mirrors.one_line_sources(mirrors.apt_sources(root.codename)) or _public_sources(root.codename)
     options = [f"--aptopt={line}" for line in mirrors.apt_options()]
     options += [f"--chrooted-{stage}-hook=set -eu\n{script}" for stage, script in root.scripts.items()]
-    if root.base is None:
+    if base is None:
         options += ["--variant=minbase"]
     else:
-        options += ["--variant=custom", "--skip=download,extract", f"--setup-hook=tar-in {ensure(root.base)} /"]
+        options += ["--variant=custom", "--skip=download,extract", f"--setup-hook=tar-in {base} /"]
     if root.lists:
         options += ["--skip=cleanup/apt/lists,cleanup/apt/cache"]
     argv = ["mmdebstrap", "--quiet", f"--include={','.join(root.packages)}", *options]

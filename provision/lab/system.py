@@ -93,11 +93,16 @@ def faults(*tools: str) -> list[Refusal]:
     Looks for these tools; without any, for all that a target needs.
     """
     faulty = []
-    here = machine()
-    if not here.root and not here.unified_cgroups:
+    if needs_root():
         fact = "needs root here: this machine mounts cgroup v1, so a user's containers cannot run systemd"
-        faulty.append(Refusal("provision lab", fact, "run it as root: sudo provision lab up"))
-    return [*faulty, *lacking(tools or (*SHARED, *(ROOTS if here.root else USERS)))]
+        faulty.append(Refusal("provision lab", fact, "run this as root, or bring targets up with: provision lab up"))
+    return [*faulty, *lacking(tools or (*SHARED, *(ROOTS if needs_root() or machine().root else USERS)))]
+
+
+def needs_root() -> bool:
+    """Whether this user cannot hold targets here, and root could."""
+    here = machine()
+    return not here.root and not here.unified_cgroups
 
 
 def lacking(tools: Sequence[str] = VIRTUAL) -> list[Refusal]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from provision.errors import ProvisionError, refuse
 from provision.lab import files, images, paths, record, roots, scripts, vm_disk, vm_scripts
 from provision.lab.qemu import DISK_GIB, Qemu, disk_order, fingerprint
+from provision.lab.steps import step
 from provision.lab.system import locked, run
 
 PACKAGES = (
@@ -98,7 +99,8 @@ def ensure(image: VmImage) -> Template:
         discard_draft(image)
         draft.mkdir(parents=True, mode=0o700)
         try:
-            _build(image, draft)
+            with step(f"image {_label(image)}"):
+                _build(image, draft)
             draft.rename(folder)
         finally:
             discard_draft(image)
@@ -147,13 +149,16 @@ def _build(image: VmImage, folder: Path) -> None:
     login_key = files.make_key(folder / "id_ed25519", "provision-lab-image")
     host_key = files.make_key(folder / "ssh_host_ed25519_key", image.name)
     identity = files.identity_archive(host_key, login_key, vm_scripts.FILES)
-    vm_disk.write(roots.ensure(image.root), identity, raw)
-    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(machine.disk)], timeout=300)
+    archive = roots.ensure(image.root)
+    with step(f"disk of {image.name}"):
+        vm_disk.write(archive, identity, raw)
+        run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(machine.disk)], timeout=300)
     raw.unlink()
     machine.blank_disks()
-    machine.start()
-    _wait_booted(machine, login_key, host_key, image.name)
-    machine.save(folder / "memory")
+    with step(f"first boot of {image.name}"):
+        machine.start()
+        _wait_booted(machine, login_key, host_key, image.name)
+        machine.save(folder / "memory")
     for name in ("hdd.raw", "nvme.raw", "console.log"):
         (folder / name).unlink(missing_ok=True)
 

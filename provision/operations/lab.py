@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from provision import lab
@@ -33,6 +34,14 @@ def list_images() -> Report:
     """What a target can be made from."""
     images = [{"name": image.name, "summary": image.summary} for image in lab.IMAGES.values()]
     return Report("lab images", data={"images": images})
+
+
+def build_images(names: Sequence[str] = ()) -> Report:
+    """Make images, or find them made: the usual ones when none is named."""
+    chosen = tuple(dict.fromkeys(names)) or (lab.DEFAULT_IMAGE, lab.DEFAULT_VM_IMAGE)
+    lab.build(chosen)
+    images = [{"name": name, "summary": lab.IMAGES[name].summary} for name in chosen]
+    return Report("lab build", data={"images": images})
 
 
 def take_down(name: str | None, *, every: bool) -> Report:

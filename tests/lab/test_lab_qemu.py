@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from provision import lab
 from provision.errors import ProvisionError
-from provision.lab import container, qemu, system, vm, vm_images, vm_scripts
+from provision.lab import container, images, qemu, roots, system, vm, vm_disk, vm_images, vm_scripts
 from provision.lab.qemu import Qemu
 from provision.operations.lab import bring_up
 
@@ -74,8 +76,46 @@ def test_the_recipe_follows_qemu_and_what_goes_into_the_image(monkeypatch: pytes
     monkeypatch.setattr(vm_images, "fingerprint", lambda: "two")
     other = vm_images._recipe(vm_images.IMAGES["vm-debian-12"])
     assert other != plain
-    monkeypatch.setattr(vm_scripts, "FINISH", vm_scripts.FINISH + "true\n")
+    monkeypatch.setattr(vm_scripts, "WRITE_DISK", vm_scripts.WRITE_DISK + "true\n")
     assert vm_images._recipe(vm_images.IMAGES["vm-debian-12"]) != other
+
+
+def test_the_recipe_of_a_root_follows_all_that_it_stands_on() -> None:
+    before = {roots.recipe(root) for root in (vm_images.PLAIN, vm_images.BUILD)}
+    base = replace(images.root("bookworm"), packages=("systemd",))
+    plain = replace(vm_images.PLAIN, base=base)
+    finished = replace(vm_images.PLAIN, scripts={"customize": "true"})
+    after = {roots.recipe(root) for root in (plain, finished, replace(vm_images.BUILD, base=plain))}
+    assert len(before | after) == 5
+
+
+def test_the_disks_change_ports_when_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(qemu.DISK_ORDER, raising=False)
+    image = vm_images.IMAGES["vm-debian-12"]
+    monkeypatch.setattr(qemu, "run", lambda *_words, **_options: "QEMU")
+    usual = vm_images.home(image)
+    assert "ide-hd,drive=system,bus=ide.0," in " ".join(qemu.chassis(qemu.disk_order()))
+    monkeypatch.setenv(qemu.DISK_ORDER, "flipped")
+    assert "ide-hd,drive=system,bus=ide.1," in " ".join(qemu.chassis(qemu.disk_order()))
+    # An image of its own, beside the other: the saved memory has the disks' names in it.
+    flipped = vm_images.home(image)
+    assert flipped.name.startswith("vm-debian-12-flipped-")
+    assert flipped.name[-12:] != usual.name[-12:]
+    monkeypatch.setenv(qemu.DISK_ORDER, "backwards")
+    with pytest.raises(ProvisionError, match="PROVISION_LAB_DISK_ORDER=backwards names no order of disks"):
+        vm_images.home(image)
+
+
+def test_the_first_sectors_hold_the_boot_loader_and_one_partition() -> None:
+    boot = b"\xeb" + bytes(510) + b"\xaa"
+    written = vm_disk.first_sectors(boot, b"core" * 200, 41943040)
+    assert written[:440] == boot[:440]
+    assert written[446] == 0x80  # bootable
+    assert struct.unpack("<II", written[454:462]) == (2048, 41943040 - 2048)
+    assert written[510:512] == b"\x55\xaa"
+    assert written[512:] == b"core" * 200
+    with pytest.raises(ValueError, match="more than there are before the partition"):
+        vm_disk.first_sectors(boot, bytes(2 << 20), 41943040)
 
 
 def test_shared_folders_stand_in_fstab_as_it_spells_them() -> None:

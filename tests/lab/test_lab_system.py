@@ -53,7 +53,8 @@ def test_a_machine_without_qemu_skips_what_needs_it_and_says_how_much(tmp_path: 
 
 def test_an_ordinary_user_on_cgroup_v1_is_told_to_be_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "machine", lambda: system.Machine(False, False, False))
-    assert [fault.hint for fault in system.faults("ssh")] == ["run it as root: sudo provision lab up"]
+    hint = "run this as root, or bring targets up with: provision lab up"
+    assert [fault.hint for fault in system.faults("ssh")] == [hint]
 
 
 def test_each_release_is_told_the_package_that_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

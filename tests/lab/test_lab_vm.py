@@ -14,12 +14,15 @@ import pytest
 from provision import lab
 from provision.errors import ProvisionError
 from provision.lab import holder, mirrors, paths, record, vm, vm_images
+from provision.lab.qemu import Qemu
 from tests.conftest import lab_state, up_or_skip
 from tests.integration.conftest import Answer, Target, provision
 from tests.standins.apt_repository import Server
 
 IMAGE = "vm-debian-12"
 OWN_STATE = lab_state() / "vm-tests"
+SSD, HDD, NVME = "ata-LAB-SSD_LAB0SSD", "ata-LAB-HDD_LAB0HDD", "nvme-QEMU_NVMe_Ctrl_LAB0NVME"
+BOOTS = 5  # which disk the kernel names first is a race, which the lower port wins nearly always
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +87,10 @@ def test_the_probe_sees_a_server(box: lab.LabHost, tmp_path: Path) -> None:
         "plan", "--tier", "budget", "-i", box.inventory, "--limit", "box", "--output", "json", home=tmp_path
     )  # fmt: skip
     found = answer.host("box")["hardware"]
-    disks = {disk["name"]: (disk["rotational"], disk["transport"]) for disk in found["disks"]}
-    assert disks == {"sda": (False, "sata"), "sdb": (True, "sata"), "nvme0n1": (False, "nvme")}
+    disks = {disk["by_id"][0]: (disk["rotational"], disk["transport"]) for disk in found["disks"]}
+    assert disks == {SSD: (False, "sata"), HDD: (True, "sata"), NVME: (False, "nvme")}
     assert {nic["driver"] for nic in found["nics"]} == {"virtio_net", "vmxnet3"}
-    assert said(box, "ls /dev/ipmi0; cat /sys/block/nvme0n1/device/serial").split() == ["/dev/ipmi0", "LAB0NVME"]
+    assert said(box, "ls /dev/ipmi0") == "/dev/ipmi0"
 
 
 @pytest.mark.lab
@@ -109,10 +112,51 @@ def test_it_reboots_for_real_from_its_own_disk(box: lab.LabHost, tmp_path: Path)
     assert on(box, mark).returncode == 0
     assert Target(box, tmp_path).reboot() == "running"
     assert "lab_was_here=1" in said(box, "cat /proc/cmdline")
-    assert said(box, "lsblk --noheadings --nodeps -o NAME").split() == ["sda", "sdb", "nvme0n1"]
+    assert set(said(box, "lsblk --noheadings --nodeps -o SERIAL").split()) == {"LAB0SSD", "LAB0HDD", "LAB0NVME"}
     assert abs(int(said(box, "date +%s")) - time.time()) < 30
     for folder in mirrors.folders(mirrors.controller_mirrors()):
         assert sorted(said(box, f"ls -A {folder}").splitlines()) == sorted(path.name for path in Path(folder).iterdir())
+
+
+@pytest.fixture
+def flipped(box: lab.LabHost, tmp_path: Path) -> Iterator[Qemu]:
+    """A machine whose rotating disk has the lower port, with a thin copy of the image's disk; not started."""
+    machine = Qemu(f"provision-{paths.lab_id()}-flipped", tmp_path, "flipped")
+    thin = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2"]
+    backing = ["-b", str(vm_images.home(vm.IMAGES[IMAGE]) / "disk.qcow2")]
+    subprocess.run([*thin, *backing, str(machine.disk)], timeout=60, check=True)
+    machine.blank_disks()
+    yield machine
+    machine.kill()
+
+
+@pytest.mark.lab
+def test_a_disk_keeps_its_name_by_id_when_the_order_is_flipped(flipped: Qemu) -> None:
+    names: list[str] = []
+    for _boot in range(BOOTS):
+        names = _boot_and_name(flipped)
+        if names[0] != "sda":
+            break
+    assert names == ["sdb", "sda", "sdb1", "1"]
+
+
+def _boot_and_name(machine: Qemu) -> list[str]:
+    """The kernel's names after a boot: of the system disk, the rotating disk, the root; whether the second rotates."""
+    template = vm_images.home(vm.IMAGES[IMAGE])
+    machine.start()
+    try:
+        host = vm_images.meet(machine, template / "id_ed25519", template / "ssh_host_ed25519_key", IMAGE)
+        deadline = time.monotonic() + vm_images.BOOT_SECONDS
+        while not record.greets(host.address, host.port):
+            assert machine.pid() is not None
+            assert time.monotonic() < deadline, machine.console.read_text(errors="replace")
+            time.sleep(0.5)
+        nodes = f"/dev/disk/by-id/{SSD} /dev/disk/by-id/{HDD} $(findmnt --noheadings --output SOURCE /)"
+        command = f"for node in {nodes}; do basename $(readlink -f $node); done; lsblk -dno ROTA /dev/disk/by-id/{HDD}"
+        found = subprocess.run([*record.ssh(host), command], capture_output=True, text=True, timeout=120, check=True)
+        return found.stdout.split()
+    finally:
+        machine.kill()
 
 
 @pytest.mark.lab
