@@ -1,9 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both set everything up first.
 .DEFAULT_GOAL := help
 
-# One worker a core; tests/groups.py says what goes to one worker together, and the order.
-WORKERS = -n auto --dist loadgroup --no-loadscope-reorder
-
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -15,12 +12,11 @@ demo: ## Bring up a throwaway target, apply the budget tier, prove it, show the 
 	@tools/demo
 
 test: ## Set everything up and run every test
-	@tools/setup test
-	@.venv/bin/python -m pytest $(WORKERS) $(ARGS)
+	@tools/test $(ARGS)
 
 quick: ## Only the tests that need no target
 	@tools/setup
-	@.venv/bin/python -m pytest $(WORKERS) -m 'not lab' $(ARGS)
+	@.venv/bin/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder -m 'not lab' $(ARGS)
 
 bench: ## A no-op apply and verify against bare ansible-playbook: medians and ratios
 	@tools/setup lab

@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -87,20 +86,6 @@ NEEDS = {"lab": why_no_lab, "browser": why_no_browser}
 def pytest_xdist_auto_num_workers() -> int:
     """One for each core: an emulated machine takes a whole one, and what waits for it has limits of its own."""
     return min(os.cpu_count() or 1, MOST_WORKERS)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `--dist loadgroup`, what no mark puts elsewhere goes to a worker by its file."""
-    if config.getvalue("dist") != "loadgroup":
-        return None
-    from xdist.scheduler import LoadGroupScheduling
-
-    class ByFileOrGroup(LoadGroupScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return groups.scope_of(nodeid)
-
-    return ByFileOrGroup(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

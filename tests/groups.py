@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections import defaultdict
 from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,18 +24,13 @@ SHOWN, LEAST = 10, 1.0  # so many lines, and none below so many seconds
 
 
 def group_of(item: pytest.Item) -> str:
-    """The group of a test: what its marks say, joined as xdist joins them, or its file."""
+    """The group of a test: what its marks say, or its file."""
     marks = {str(mark.args[0] if mark.args else mark.kwargs["name"]) for mark in item.iter_markers("xdist_group")}
     return "_".join(sorted(marks)) or file_of(item.nodeid)
 
 
 def file_of(nodeid: str) -> str:
     return nodeid.partition("::")[0]
-
-
-def scope_of(nodeid: str) -> str:
-    """The group, from what xdist has made of the name of a test: it appends a marked group to it."""
-    return nodeid.rpartition("@")[2] if nodeid.rfind("@") > nodeid.rfind("]") else file_of(nodeid)
 
 
 def longest_first(items: list[pytest.Item], kept: Mapping[str, float]) -> None:
@@ -47,8 +44,8 @@ def longest_first(items: list[pytest.Item], kept: Mapping[str, float]) -> None:
     items.sort(key=place)
 
 
-def read(path: Path = KEPT) -> dict[str, float]:
-    """The seconds of each group in the kept run."""
+def read(path: Path) -> dict[str, Any]:
+    """What a file keeps: the seconds of each group, or the group of each test."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
@@ -61,9 +58,42 @@ class Groups:
         self._groups: dict[str, float] = defaultdict(float)
         self._tests: dict[str, dict[str, float]] = defaultdict(dict)
         self._incomplete: set[str] = set()  # groups whose time says nothing of the next run's
+        self._told = tempfile.TemporaryDirectory(prefix="groups-")  # where workers tell the groups of their tests
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         longest_first(items, read(self._path))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["groups"] = self._told.name
+
+    @pytest.hookimpl(tryfirst=True)  # before xdist sends the names of the tests to the process that deals them out
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        if told := getattr(self._config, "workerinput", {}):
+            groups = {item.nodeid: group_of(item) for item in session.items}
+            Path(told["groups"], told["workerid"]).write_text(json.dumps(groups), encoding="utf-8")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Deals out by group. xdist's own way appends the group to a test's name, which pytest 9.2 keeps from it."""
+        if config.getvalue("dist") != "loadgroup":
+            return None
+        from xdist.scheduler import LoadScopeScheduling
+
+        told = Path(self._told.name)
+
+        class ByGroup(LoadScopeScheduling):
+            groups: Mapping[str, str] = {}
+
+            def _split_scope(self, nodeid: str) -> str:
+                if nodeid not in self.groups:  # xdist takes care that all workers have found the same tests
+                    self.groups = {name: group for file in told.iterdir() for name, group in read(file).items()}
+                return self.groups[nodeid]
+
+        return ByGroup(config, log)
+
+    def pytest_unconfigure(self) -> None:
+        self._told.cleanup()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -72,7 +102,7 @@ class Groups:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        group = getattr(report, "group", scope_of(report.nodeid))  # a worker that crashed has no report of its own
+        group = getattr(report, "group", file_of(report.nodeid))  # a worker that crashed has no report of its own
         self._groups[group] += report.duration
         self._tests[report.nodeid][report.when or ""] = report.duration
         if not report.passed:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
-SYSTEM = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OF_PYTEST_ITSELF = ("PYTEST_XDIST_", "PYTEST_VERSION", "PYTEST_CURRENT_TEST")
 # What would change the programs that tests start: pytest, Python, Ansible, Molecule, the language, colours, the shell.
 PREFIXES = ("PYTEST_", "PYTHON", "ANSIBLE_", "MOLECULE_", "LC_", "LANG", "CLICOLOR")
@@ -36,6 +36,6 @@ def is_foreign(name: str) -> bool:
 
 
 def path(given: str) -> str:
-    """PATH with this checkout's programs first and the system's, sbin too, at the latest at its end."""
-    wanted = [str(BIN), *(place for place in given.split(os.pathsep) if place), *SYSTEM]
+    """PATH with this checkout's programs first; the system's alone stand behind them where the caller has none."""
+    wanted = [str(BIN), *(place for place in (given or SYSTEM).split(os.pathsep) if place)]
     return os.pathsep.join(dict.fromkeys(wanted))

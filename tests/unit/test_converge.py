@@ -135,18 +135,23 @@ def test_an_observer_that_fails_does_not_end_the_play(play: Play) -> None:
 
 
 def test_ctrl_c_ends_ansible_and_all_below_it(play: Play) -> None:
-    nap = "7261.5"
+    nap = f"7261.{os.getpid()}"  # of this run alone: another checkout's tests may run on the machine
+    slept: list[Event] = []
 
     def interrupt(event: Event) -> None:
         play.events.append(event)
         if isinstance(event, TaskStarted) and event.task == "Sleep":
-            time.sleep(1)  # until the process is there
-            os.kill(os.getpid(), signal.SIGINT)
+            try:
+                wait_until(lambda: bool(processes_naming(nap)))
+                slept.append(event)
+            finally:
+                os.kill(os.getpid(), signal.SIGINT)
 
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         play.run(f"- name: Sleep\n  ansible.builtin.command: sleep {nap}", emit=interrupt)
     assert time.monotonic() - begun < 20
+    assert slept, "it was interrupted before its process was there"
     assert not [event for event in play.events if isinstance(event, TaskFinished)]
     assert not processes_naming(str(play.folder / "play.yml"))
     assert not processes_naming(nap)

@@ -198,9 +198,12 @@ def test_every_role_is_in_the_registry_and_mirrors_is_nobodys() -> None:
     assert all(name.startswith(setting.role) for name, setting in found.settings.items())
 
 
-@pytest.mark.parametrize("setting", load_registry().settings.values(), ids=lambda setting: setting.name)
-def test_every_default_is_valid_for_its_own_spec(setting: Setting) -> None:
-    assert load_registry().validate({setting.name: setting.default}, "default") == []
+def test_every_default_is_valid_for_its_own_spec() -> None:
+    settings = load_registry().settings.values()
+    assert len(settings) > 100
+    assert [
+        fault for each in settings for fault in load_registry().validate({each.name: each.default}, "default")
+    ] == []
 
 
 KEYS = st.sampled_from(["a", "b", "c"])
