@@ -29,7 +29,7 @@ class Fleet:
     inventory: Path
 
     def apply(self, *words: str) -> Answer:
-        hosts = ["-i", self.inventory, "--limit", ":".join(self.targets)]
+        hosts = ["-i", str(self.inventory), "--limit", ":".join(self.targets)]
         given = ["--tier", "budget", "--accept-hardware", "--yes", "--output", "json"]
         return provision("apply", *hosts, *given, *words, home=self.inventory.parent)
 
