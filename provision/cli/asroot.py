@@ -28,7 +28,7 @@ def become_root() -> None:
         return
     argv = command(sys.argv[1:])
     # Without a terminal nobody could type a password.
-    asks = [] if sys.stdin.isatty() else ["-n"]
+    asks = [] if sys.stdin is not None and sys.stdin.isatty() else ["-n"]
     if _permitted(asks):
         os.execvp("sudo", ["sudo", *asks, *argv[1:]])  # noqa: S606  the terminal becomes the lab's
     fact = "needs root here: this machine mounts cgroup v1, so a user's containers cannot run systemd"
