@@ -1,6 +1,6 @@
 """Throwaway targets, containers and virtual machines, that boot systemd and answer SSH like a bare box."""
 
-from provision.lab.build import build
+from provision.lab.building import build
 from provision.lab.mirrors import controller_mirrors
 from provision.lab.paths import inventory_file as inventory_path
 from provision.lab.paths import state_root as state_folder

@@ -119,15 +119,19 @@ def test_it_reboots_for_real_from_its_own_disk(box: lab.LabHost, tmp_path: Path)
 
 
 @pytest.fixture
-def flipped(box: lab.LabHost, tmp_path: Path) -> Iterator[Qemu]:
+def flipped(box: lab.LabHost) -> Iterator[Qemu]:
     """A machine whose rotating disk has the lower port, with a thin copy of the image's disk; not started."""
-    machine = Qemu(f"provision-{paths.lab_id()}-flipped", tmp_path, "flipped")
+    # Where the lab keeps its own: the next run removes it too when this one is killed.
+    folder = paths.host_folder("flipped")
+    folder.mkdir(parents=True)
+    machine = Qemu(f"provision-{paths.lab_id()}-flipped", folder, "flipped")
     thin = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2"]
     backing = ["-b", str(vm_images.home(vm.IMAGES[IMAGE]) / "disk.qcow2")]
     subprocess.run([*thin, *backing, str(machine.disk)], timeout=60, check=True)
     machine.blank_disks()
     yield machine
-    machine.kill()
+    assert lab.down("flipped") == ["flipped"]
+    assert machine.pid() is None
 
 
 @pytest.mark.lab
