@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from provision.errors import refuse
-from provision.lab import paths
+from provision.lab import emulator, paths
 from provision.lab.system import run
 
-PROGRAM = "qemu-system-x86_64"
 KVM = Path("/dev/kvm")
 CPUINFO = Path("/proc/cpuinfo")
 CONTROLLER = "10.0.2.2"  # where the guest reaches the controller's loopback in QEMU's user-mode network
@@ -44,6 +43,11 @@ SATA = {"system": "bootindex=1,rotation_rate=1,serial=LAB0SSD,model=LAB-SSD",
         "hdd": "rotation_rate=7200,serial=LAB0HDD,model=LAB-HDD"}  # fmt: skip
 PORTS = {"usual": ("system", "hdd"), "flipped": ("hdd", "system")}
 NVME = {"driver": "nvme", "id": "nvme0", "drive": "nvme", "serial": "LAB0NVME", "bus": "slot0"}
+
+
+def program() -> list[str]:
+    """The words that start QEMU."""
+    return [emulator.PROGRAM] if has_kvm() else emulator.program()
 
 
 def accelerator() -> tuple[str, ...]:
@@ -77,7 +81,7 @@ def fingerprint() -> str:
     """Changes with whatever a saved machine's memory depends on: QEMU, its devices, and under KVM the processor."""
     processor = [line for line in CPUINFO.read_text().splitlines() if line.startswith(("model name", "flags"))][:2]
     under_kvm = [*processor, platform.release()] if "kvm" in accelerator() else []
-    parts = [run([PROGRAM, "--version"], timeout=20), *accelerator(), *chassis(disk_order()), *under_kvm]
+    parts = [run([*program(), "--version"], timeout=20), *accelerator(), *chassis(disk_order()), *under_kvm]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -171,7 +175,7 @@ class Qemu:
         drives += [
             f"file={_word(file)},format=raw,if=none,id={name},discard=unmap" for name, file in self._blank().items()
         ]
-        words = [PROGRAM, "-name", self.name, *accelerator(), "-serial", f"file:{self.console}"]
+        words = [*program(), "-name", self.name, *accelerator(), "-serial", f"file:{self.console}"]
         return [*words, *(word for drive in drives for word in ("-drive", drive)), *chassis(self._order)]
 
     def _until(self, holds: Any, timeout: float, fact: str) -> None:

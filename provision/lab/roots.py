@@ -75,23 +75,44 @@ def discard() -> None:
             archive.unlink(missing_ok=True)
 
 
+def unpack(root: Root, place: Path) -> None:
+    """Unpack a root's packages into a folder, none of them configured: for programs that are run from there."""
+    archive = place.with_suffix(".tar")
+    place.mkdir(parents=True)
+    try:
+        argv = [*_mmdebstrap(root), "--variant=extract", root.codename, str(archive), *_sources(root.codename)]
+        run(argv, timeout=600)
+        run(["tar", "--no-same-owner", "--exclude=./dev/*", "-xf", str(archive), "-C", str(place)], timeout=300)
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def _mmdebstrap(root: Root) -> list[str]:
+    """The first words of the command that makes a root."""
+    require("mmdebstrap")
+    options = [f"--aptopt={line}" for line in mirrors.apt_options()]
+    return ["mmdebstrap", "--quiet", f"--include={','.join(root.packages)}", *options]
+
+
+def _sources(codename: str) -> list[str]:
+    """Where the packages of a release come from, as one-line entries."""
+    return mirrors.one_line_sources(mirrors.apt_sources(codename)) or _public_sources(codename)
+
+
 def _make(root: Root, base: Path | None, archive: Path) -> None:
     """Write one root, over the archive of its base where it has one."""
-    require("mmdebstrap")
-    sources = mirrors.one_line_sources(mirrors.apt_sources(root.codename)) or _public_sources(root.codename)
-    options = [f"--aptopt={line}" for line in mirrors.apt_options()]
-    options += [f"--chrooted-{stage}-hook=set -eu\n{script}" for stage, script in root.scripts.items()]
+    options = [f"--chrooted-{stage}-hook=set -eu\n{script}" for stage, script in root.scripts.items()]
     if base is None:
         options += ["--variant=minbase"]
     else:
         options += ["--variant=custom", "--skip=download,extract", f"--setup-hook=tar-in {base} /"]
     if root.lists:
         options += ["--skip=cleanup/apt/lists,cleanup/apt/cache"]
-    argv = ["mmdebstrap", "--quiet", f"--include={','.join(root.packages)}", *options]
+    argv = [*_mmdebstrap(root), *options]
     workplace = archive.with_suffix(".work")
     workplace.mkdir(parents=True, exist_ok=True)
     try:
-        run(in_memory(workplace, [*argv, root.codename, str(archive), *sources]), timeout=900)
+        run(in_memory(workplace, [*argv, root.codename, str(archive), *_sources(root.codename)]), timeout=900)
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
 
