@@ -28,7 +28,12 @@ def remove_cgroup(folder: Path, *, timeout: float = REMOVAL_SECONDS) -> None:
         if time.monotonic() > deadline:
             fact = f"is not gone {timeout:g} s after its processes were killed; it holds {_holders(folder)}"
             raise refuse(f"the cgroup {folder.name}", fact, f"see its processes: cat {folder}/cgroup.procs")
-        time.sleep(PAUSE_SECONDS)
+        _pause()
+
+
+def _pause() -> None:
+    """Leave the kernel a moment."""
+    time.sleep(PAUSE_SECONDS)
 
 
 def _kill(folder: Path) -> None:
