@@ -8,7 +8,6 @@ setup: ## Install uv and the locked dependencies into .venv
 	@tools/setup
 
 demo: ## Bring up a throwaway target, apply the budget tier, prove it, show the report
-	@tools/setup lab
 	@tools/demo
 
 test: ## Set everything up and run every test

@@ -127,9 +127,9 @@ def test_a_plan_refuses_wrong_disks_by_name_and_touches_nothing(machine: Machine
         (
             [f"storage_fast=[{BOOT}]", f"storage_wipe=[{BOOT}]", f"storage_archive=[{by_id('EXT')}]"],
             [
-                f"storage_fast names {BOOT}, the disk this system runs from",
+                f'"--set storage_fast", "fact": "names {BOOT}, the disk this system runs from',
                 f"{machine.system()}1: ext4 on /",
-                f"storage_wipe names {BOOT}, the disk this system runs from",
+                f'"--set storage_wipe", "fact": "names {BOOT}, the disk this system runs from',
                 f"names {by_id('EXT')}, which is not empty",
                 ": ext4",
             ],
