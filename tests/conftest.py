@@ -84,7 +84,7 @@ NEEDS = {"lab": why_no_lab, "browser": why_no_browser}
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: an emulated machine takes a whole one while it works, but boots and drills wait."""
+    """One more than there are cores: an emulated machine takes a whole one, but its boots and drills wait."""
     return min((os.cpu_count() or 1) + 1, MOST_WORKERS)
 
 
