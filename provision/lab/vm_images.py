@@ -23,8 +23,8 @@ from provision.lab.system import locked, run
 
 PACKAGES = (
     "linux-image-amd64", "grub-pc", "initramfs-tools", "zstd", "e2fsprogs", "util-linux-extra",
-    # What Ubuntu's server installer leaves on every machine too; apt takes minutes for it under emulation.
-    "ethtool", "iputils-ping", "irqbalance", "nftables", "lvm2", "mdadm", "xfsprogs",
+    # What Ubuntu's server installer leaves, and two more: apt takes minutes for them under emulation.
+    "ethtool", "iputils-ping", "irqbalance", "nftables", "lvm2", "mdadm", "xfsprogs", "iperf3", "nvme-cli",
 )  # fmt: skip
 BUILD_PACKAGES = ("linux-headers-amd64", "dkms", "build-essential")
 PLAIN = roots.Root(

@@ -97,10 +97,3 @@ def test_the_trace_is_kept_and_drawn(drill: dict[str, Any], tmp_path: Path) -> N
     assert len(rows) > 50
     drawn = (tmp_path / "cooling-trace.svg").read_text(encoding="utf-8")
     assert drawn.count("<polyline") == 2
-
-
-def test_fans_that_are_driven_no_more_go_back_to_their_firmware(machine: WholeMachine, drill: dict[str, Any]) -> None:
-    done = machine.take_away("--set", "cooling_curves=[]", role="cooling")
-    assert done.code == 0, done.why
-    assert done.failed(machine.name) == set()
-    assert machine.chip("failsafe") is True

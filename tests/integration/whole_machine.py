@@ -181,10 +181,10 @@ class WholeMachine:
             self._taken_away = False
         return self.target
 
-    def take_away(self, *words: str, role: str) -> Answer:
-        """Apply a role with settings that give back what it did."""
+    def take_away(self, *words: str, roles: Sequence[str]) -> Answer:
+        """Apply roles with settings that give back what they did."""
         self._taken_away = True
-        return self.apply(*words, roles=[role])
+        return self.apply(*words, roles=roles)
 
 
 def _only(roles: Sequence[str]) -> list[str]:
