@@ -1,4 +1,4 @@
-"""What is declared no more goes: fans to their firmware, the kernel to its own values, boot parameters but the others'."""
+"""What is declared no more goes: fans back to their firmware, the kernel and its boot parameters to what they were."""
 
 from __future__ import annotations
 
