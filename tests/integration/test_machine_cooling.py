@@ -29,9 +29,7 @@ def planned(machine: WholeMachine) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def drill(machine: WholeMachine) -> dict[str, Any]:
-    assert machine.declared
-    found: dict[str, Any] = machine.chip("drill")
-    return found
+    return machine.drill
 
 
 def duty(points: list[list[float]], celsius: float) -> float:

@@ -140,9 +140,16 @@ class WholeMachine:
         return self.apply("--no-verify")
 
     @cached_property
+    def drill(self) -> dict[str, Any]:
+        """What the fans did while their chip was heated and all about them failed; the boot then finds them anew."""
+        assert self.applied.code == 0, self.applied.why
+        told: dict[str, Any] = self.chip("drill")
+        return told
+
+    @cached_property
     def before_boot(self) -> dict[str, str]:
         """What a reboot has to bring back, or must not; the power caps of gpu_power ride along."""
-        assert self.applied.code == 0, self.applied.why
+        assert self.drill
         found = {"kernel": " ".join(self.kernel()), "links": self.links(), "chip": self.sh(CHIP_NUMBER)}
         power = self.power
         power.holds("rtx-2080-twice")
