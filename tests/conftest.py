@@ -84,8 +84,8 @@ NEEDS = {"lab": why_no_lab, "browser": why_no_browser}
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: an emulated machine takes a whole one, but its boots and drills wait."""
-    return min((os.cpu_count() or 1) + 1, MOST_WORKERS)
+    """One for each core: an emulated machine takes a whole one, and what waits for it has limits of its own."""
+    return min(os.cpu_count() or 1, MOST_WORKERS)
 
 
 def pytest_configure(config: pytest.Config) -> None:
