@@ -65,7 +65,7 @@ def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPath
         yield Machine(host, folder / "tier.yml")
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2400)
 def test_a_driver_is_built_and_loaded_and_one_that_fails_is_taken_back(machine: Machine) -> None:
     installed = machine.apply()
     assert installed.code == 0, installed.out[-6000:]
