@@ -5,7 +5,8 @@ probed, and the tier and the settings are read from its variables: `tier`, every
 variables as the last layer, like `--set`.
 
 Options: `look` (false judges the input and connects to nothing), `only`, `skip` (roles, a list or comma-separated),
-`assume_gpu` (a product), `accept_hardware`. Returns `facts`: the plan and every setting of it, for `set_fact`.
+`assume_gpu` (a product), `accept_hardware`. Returns `facts`: the plan and every setting of it, for `set_fact`; and gives
+the host the facts that roles ask for, from the same probe, so that Ansible need not gather any.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ try:
     from provision.catalog import load_catalog, load_tier
     from provision.codec import from_data, to_data
     from provision.errors import ProvisionError, refuse
-    from provision.model import Hardware, HostPlan, Refusal
+    from provision.model import Hardware, HostPlan, OperatingSystem, Refusal
     from provision.resolve import Choice, Layer, check, resolve
     from provision.schema import dotted
     from provision.settings import missing_files
@@ -49,6 +50,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
             return {**result, "failed": True, "msg": "\n".join(faults), "refusals": to_data(error.refusals)}
         if plan:
             result["facts"] = {**plan.settings, "provision_plan": to_data(plan)}
+            result["ansible_facts"] = _system_facts(plan.os)
         return {**result, "changed": False}
 
     def _given(self, variables: dict[str, Any]) -> HostPlan | None:
@@ -116,6 +118,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible has no types
     def _evaluated(self, value: Any) -> Any:
         """What the operator wrote, its templates evaluated."""
         return _plain(self._templar.template(value))
+
+
+def _system_facts(system: OperatingSystem) -> dict[str, str]:
+    """What Ansible would gather of a system, under its own names."""
+    return {
+        "distribution": system.id.capitalize(),
+        "distribution_release": system.codename,
+        "distribution_version": system.version,
+        "distribution_major_version": system.version.partition(".")[0],
+        "architecture": system.architecture,
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -217,6 +217,9 @@ class Target:
         environment = {
             **os.environ, "ANSIBLE_LIBRARY": str(content / "library"), "ANSIBLE_ROLES_PATH": str(roles_dir()),
             "ANSIBLE_MODULE_UTILS": str(content / "module_utils"), "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1",
+            # What roles ask of a target's facts stays the same: it is gathered once.
+            "ANSIBLE_GATHERING": "smart", "ANSIBLE_CACHE_PLUGIN": "jsonfile",
+            "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(self.home / "facts"),
             **strategy(self.transport),
         }  # fmt: skip
         program = str(PROVISION.with_name("ansible-playbook"))

@@ -39,6 +39,12 @@ class Ground:
     def sh(self, script: str, *, check: bool = True) -> str:
         return self.target.sh(script, check=check)
 
+    def without_debian(self) -> None:
+        """Leave the stand-ins as its only archives: apt reads Debian's tens of thousands of packages each time it is
+        started, which takes a second, and ten in an emulated machine.
+        """
+        self.sh("rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /var/lib/apt/lists/* /var/cache/apt/*.bin")
+
     def play_roles(self, roles: Sequence[str], settings: Mapping[str, Any], *words: str) -> Outcome:
         """Run roles against the archives."""
         return self.target.play(roles, {**self.settings(), **settings}, *words)

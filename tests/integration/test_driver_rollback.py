@@ -58,6 +58,7 @@ def machine(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPath
     with Archives(folder / "archives") as archives:
         # Over plain ssh, as most people: this reboots in the middle of a run.
         host = DriverHost(new_target("rollback", "vm-debian-12-build", transport="ssh"), archives)
+        host.without_debian()
         host.target.at_boot("standin-card", CARD)
         host.sh("systemctl start standin-card")
         settings = {**host.settings(), "nvidia_driver_source": "cuda"}

@@ -41,6 +41,7 @@ def host(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFac
     """A host whose driver is locked."""
     with Archives(tmp_path_factory.mktemp("archives")) as archives:
         host = DriverHost(new_target("hostile", "ubuntu-22.04-standin"), archives)
+        host.without_debian()
         host.prepare()
         installed = host.play()
         assert installed.code == 0, installed.output

@@ -35,6 +35,7 @@ def host(new_target: Callable[..., Target], tmp_path_factory: pytest.TempPathFac
         archives.ubuntu.add(Package("canary", "1"))
         archives.ubuntu.publish()
         host = DriverHost(new_target("driver", "ubuntu-22.04-standin"), archives)
+        host.without_debian()
         host.prepare()
         yield host
 

@@ -70,7 +70,9 @@ def test_the_users_have_the_rights_their_names_say(our_lab: None) -> None:
 
 def test_packages_come_from_the_controllers_mirror(our_lab: None) -> None:
     lab.up("one")
-    answer = on("one", "sudo apt-get -qq update && sudo apt-get -qq install -y --no-install-recommends hello && hello")
+    # A name server may stay silent for a moment.
+    apt = "sudo apt-get -qq -o Acquire::Retries=5"
+    answer = on("one", f"{apt} update && {apt} install -y --no-install-recommends hello && hello")
     assert "Hello, world!" in answer.stdout, answer.stderr
 
 
