@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from tests.standins.nvidia_archives import Archives
 
 UBUNTU_SOURCE = "/etc/apt/sources.list.d/ubuntu.sources"
 STATE = "/var/lib/provision/nvidia_driver"
+ASIDE = "/root/debian"
+FORGET = "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin"
 # Everything that the driver consists of, whoever made it, and the kernel that it is for.
 FAMILY = (
     "dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\\n' '*nvidia*' 'linux-*' 'libcuda*' 'cuda-drivers*'"
@@ -43,7 +46,16 @@ class Ground:
         """Leave the stand-ins as its only archives: apt reads Debian's tens of thousands of packages each time it is
         started, which takes a second, and ten in an emulated machine.
         """
-        self.sh("rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /var/lib/apt/lists/* /var/cache/apt/*.bin")
+        self.sh(f"mkdir {ASIDE}; cd /etc/apt; mv sources.list sources.list.d {ASIDE}; mkdir sources.list.d; {FORGET}")
+
+    @contextmanager
+    def debian(self) -> Iterator[None]:
+        """Debian's archive is there again for a while."""
+        self.sh(f"cp -R {ASIDE}/. /etc/apt/; apt-get -q update")
+        try:
+            yield
+        finally:
+            self.sh(f"cd {ASIDE}; find . -type f | (cd /etc/apt; xargs rm -f); {FORGET}; apt-get -q update")
 
     def play_roles(self, roles: Sequence[str], settings: Mapping[str, Any], *words: str) -> Outcome:
         """Run roles against the archives."""

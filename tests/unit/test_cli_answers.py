@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import cli_server
 import pytest
 from jsonschema import Draft202012Validator
 from report_cases import CASES, SCHEMA, events_of, report_of
@@ -24,15 +24,11 @@ from provision.operations.look import Planned
 from provision.operations.request import Request
 from provision.operations.run import Run
 
-PROVISION = Path(sys.executable).parent / "provision"
 CASE = {case.name: case for case in CASES}
 
 
 def call(*argv: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(PROVISION), *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        env={**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home)}, timeout=60, check=False,
-    )  # fmt: skip
+    return cli_server.call(*argv, cwd=home.parent, env={**os.environ, "HOME": str(home), "XDG_STATE_HOME": str(home)})
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cli_server import call
 
-PROVISION = Path(sys.executable).parent / "provision"
 HOME = Path(__file__).parents[1] / "cases" / "refusals"
 CASES = [
     case
@@ -29,10 +27,7 @@ def test_the_answer_is_exact_and_nothing_is_touched(case: dict[str, Any], tmp_pa
     ssh = tmp_path / "bin" / "ssh"
     ssh.write_text(f"#!/bin/sh\ntouch {touched}\nexit 255\n")
     ssh.chmod(0o755)
-    done = subprocess.run(
-        [str(PROVISION), *case["argv"]], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        env={**os.environ, "PATH": f"{ssh.parent}:{os.environ['PATH']}"}, timeout=60, check=False,
-    )  # fmt: skip
+    done = call(*case["argv"], cwd=tmp_path, env={**os.environ, "PATH": f"{ssh.parent}:{os.environ['PATH']}"})
     assert done.stdout == case["answer"] + "\nexit 2: the input is wrong; nothing was touched\n"
     assert done.stderr == ""
     assert done.returncode == 2
