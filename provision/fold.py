@@ -22,7 +22,7 @@ from provision.model import Hardware, HostPlan, Refusal
 from provision.redact import MARK, redact_argv
 from provision.report import HostOutcome, HostState, Report
 
-REBOOT_LEFT = "Leave the reboot that is due to the operator"
+REBOOT_LEFT = "Leave the required reboot to the operator"
 DECLINED = Refusal("apply", "was declined, nothing was touched", "to apply it, run it again and answer y")
 _PLANS = ("plan", "explain")
 _ONLY_ONCE = frozenset({"--check", "--output", "-o", "--junit", "--report", "--hardware", "--os"})

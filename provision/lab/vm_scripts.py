@@ -40,7 +40,7 @@ UNUSED_MODULES = (
     "net/mac80211", "drivers/platform", "drivers/comedi", "drivers/net/can", "drivers/net/usb", "drivers/rtc",
 )  # fmt: skip
 
-# Programs that look at every reload of systemd's units for what no lab machine has; each takes a tenth of a second under
+# Programs that look, at every reload of systemd's units, for what no lab machine has: a tenth of a second each under
 # emulation, and roles reload often.
 UNUSED_GENERATORS = (
     "bless-boot", "cryptsetup", "debug", "gpt-auto", "hibernate-resume", "integritysetup", "rc-local", "run",
