@@ -5,8 +5,8 @@ probed, and the tier and the settings are read from its variables: `tier`, every
 variables as the last layer, like `--set`.
 
 Options: `look` (false judges the input and connects to nothing), `only`, `skip` (roles, a list or comma-separated),
-`assume_gpu` (a product), `accept_hardware`. Returns `facts`: the plan and every setting of it, for `set_fact`; and gives
-the host the facts that roles ask for, from the same probe, so that Ansible need not gather any.
+`assume_gpu` (a product), `accept_hardware`. Returns `facts`: the plan and every setting of it, for `set_fact`; and
+gives the host the facts that roles ask for, from the same probe, so that Ansible need not gather any.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ ROLES = ("cooling", "kernel_tuning", "network")
 
 CHIP = "/usr/local/lib/fan_chip.py"
 CHIP_SOURCE = Path(__file__).parents[1] / "standins" / "fan_chip.py"
-INTERVAL_S = 1
+INTERVAL_S = 2
 OPEN = [{"port": "8000", "protocol": "tcp", "from": []}]
 SETTINGS: Mapping[str, Any] = {
     "cooling_interval_s": INTERVAL_S, "cooling_hold_s": 4,
