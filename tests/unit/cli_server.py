@@ -16,12 +16,13 @@ from functools import cache
 from pathlib import Path
 
 SERVER = """
-import atexit, importlib, json, os, sys, traceback
+import atexit, importlib, json, os, signal, sys, traceback
 from provision import cli
 for module, _ in cli.VERBS.values():
     importlib.import_module(module)
 
 def call(request):
+    signal.alarm(60)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
@@ -48,7 +49,7 @@ for line in sys.stdin:
 
 
 def call(*argv: str | Path, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run `provision` with these words in this folder, without standard input."""
+    """Run `provision` with these words in this folder, without standard input; after 60 s it is ended by SIGALRM."""
     words = ["provision", *map(str, argv)]
     server = _server(os.getpid())
     assert server.stdin
